@@ -1,0 +1,22 @@
+"""Ignite event handlers: progress, random states, history, checkpoints, early stopping, report."""
+
+from voxel_ext.handlers.checkpoint import CheckpointHandler
+from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
+from voxel_ext.handlers.epoch_seed import EpochSeedHandler
+from voxel_ext.handlers.history import HistoryHandler, read_history
+from voxel_ext.handlers.progress import ProgressBarHandler
+from voxel_ext.handlers.report import ReportHandler
+from voxel_ext.handlers.weights import load_weights, read_checkpoint, save_checkpoint
+
+__all__ = [
+    "CheckpointHandler",
+    "EpochSeedHandler",
+    "HistoryHandler",
+    "ProgressBarHandler",
+    "ReportHandler",
+    "ResumableEarlyStopHandler",
+    "load_weights",
+    "read_checkpoint",
+    "read_history",
+    "save_checkpoint",
+]

@@ -1,0 +1,246 @@
+"""Write the HTML report at the end of an evaluation or an inference."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import decollate_batch
+from monai.utils import ImageMetaKey, string_list_all_gather
+
+from voxel_ext.errors import InvalidInputError
+from voxel_ext.visualize.arrays import check_image, normalize
+from voxel_ext.visualize.report import write_report
+
+logger = logging.getLogger(__name__)
+
+
+class ReportHandler:
+    """Collect some volumes and the metrics of a MONAI evaluator, and write ``report.html`` when it has completed.
+
+    In a distributed run the process of rank 0 writes, and shows volumes that it has seen itself.
+
+    Args:
+        path: the file to write, usually ``report.html``; replaced whole at the end of every run of the engine.
+        title: heading of the page.
+        settings: what to list as settings, e.g. the values of a bundle's config; may be nested.
+        history_file: JSON lines written during training, one mapping with ``epoch`` per line, for the learning curves.
+            No curves if None or if there is no such file at the end.
+        image_key: key of the image in ``engine.state.output``; its first channel is shown.
+        label_key: key of the truth, may be missing from the output.
+        pred_key: key of the prediction as the postprocessing leaves it. Truth and prediction with more than one channel
+            are taken for one-hot or scores with the background first.
+        max_volumes: how many volumes to show.
+        metric_details: list the metrics of each sample, from ``engine.state.metric_details``.
+        voxel_size: µm along the spatial axes of the arrays, for aspect and 3D views; in voxels if None.
+        notes: sentences to put on top of the page.
+
+    Raises:
+        InvalidInputError: ``max_volumes`` is negative.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        title: str = "Report",
+        settings: Mapping[str, Any] | None = None,
+        history_file: str | os.PathLike[str] | None = None,
+        image_key: str = "image",
+        label_key: str = "label",
+        pred_key: str = "pred",
+        max_volumes: int = 3,
+        metric_details: bool = True,
+        voxel_size: Sequence[float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if max_volumes < 0:
+            raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
+        self.path = Path(path)
+        self.title = title
+        self.settings = settings
+        self.history_file = history_file
+        self.image_key = image_key
+        self.label_key = label_key
+        self.pred_key = pred_key
+        self.max_volumes = max_volumes
+        self.metric_details = metric_details
+        self.voxel_size = voxel_size
+        self.notes = notes
+        self._volumes: list[dict[str, Any]] = []
+        self._names: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Add the handler to an evaluator.
+
+        Args:
+            engine: a MONAI evaluator, or an Ignite engine whose ``state.output`` holds the same.
+
+        Raises:
+            InvalidInputError: the report could not be written where it is asked for.
+        """
+        if idist.get_rank() == 0:
+            _check_writable(self.path)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, _engine: Engine) -> None:
+        self._volumes = []
+        self._names = []
+
+    def _collect(self, engine: Engine) -> None:
+        """Keep the names of all samples, and the arrays of the first ``max_volumes``."""
+        output: Any = engine.state.output
+        samples = decollate_batch(output, detach=True) if isinstance(output, Mapping) else output
+        for sample in samples:
+            missing = [key for key in (self.image_key, self.pred_key) if key not in sample]
+            if missing:
+                raise InvalidInputError(
+                    f"the engine's output has no '{missing[0]}'; its keys are {sorted(map(str, sample))}. "
+                    "Set image_key and pred_key of the ReportHandler"
+                )
+            name = _name(sample[self.image_key], f"volume {len(self._names)}")
+            self._names.append(name)
+            if idist.get_rank() == 0 and len(self._volumes) < self.max_volumes:
+                self._volumes.append(self._volume(sample, name))
+
+    def _volume(self, sample: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """What the report shows of one sample."""
+        volume = {
+            "name": name,
+            "image": _compact_image(sample[self.image_key], f"the image of {name!r}"),
+            "prediction": _compact_labels(sample[self.pred_key]),
+            "voxel_size": self.voxel_size,
+        }
+        if sample.get(self.label_key) is not None:
+            volume["truth"] = _compact_labels(sample[self.label_key])
+        return volume
+
+    def _write(self, engine: Engine) -> None:
+        names = string_list_all_gather(self._names) if idist.get_world_size() > 1 else self._names
+        if idist.get_rank() == 0:
+            details = getattr(engine.state, "metric_details", {}) if self.metric_details else {}
+            write_report(
+                self.path,
+                self.title,
+                settings=self.settings,
+                history=_read_history(self.history_file) if self.history_file is not None else (),
+                metrics=_summary(engine.state.metrics),
+                metric_rows=_rows(details, names),
+                volumes=self._volumes,
+                notes=self.notes,
+            )
+            logger.info("report: %s", self.path)
+        self._volumes = []
+
+
+def _check_writable(path: Path) -> None:
+    """Try to write a temporary file in the folder, so that an evaluation does not run in vain."""
+    advice = "set the path to a file in a folder where you may write"
+    if path.is_dir():
+        raise InvalidInputError(f"the report cannot be written to {path}: it is a folder; {advice}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"the report cannot be written to {path}: {error}; {advice}") from error
+
+
+def _name(image: torch.Tensor, default: str) -> str:
+    """The name of the image's file, from its metadata."""
+    file = getattr(image, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+    return Path(str(file)).name if file else default
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A channel-first tensor on any device as an array on the CPU."""
+    if not isinstance(tensor, torch.Tensor):
+        return np.asarray(tensor)
+    tensor = tensor.detach().cpu()
+    return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+
+
+def _compact_image(tensor: Any, name: str) -> np.ndarray:
+    """First channel in steps of 1/255 between the percentiles that are shown: a quarter of the memory."""
+    gray = normalize(check_image(_array(tensor)[0], name), 0.1, 99.9)
+    return (gray * 255).round().astype(np.uint8)
+
+
+def _compact_labels(tensor: Any) -> np.ndarray:
+    """Ids (D, H, W) of the smallest integer type; several channels are reduced to the strongest."""
+    array = _array(tensor)
+    array = array[0] if array.shape[0] == 1 else array.argmax(axis=0)
+    if array.dtype.kind == "f":
+        # fractions are probabilities, which the report cuts at 0.5; NaN is left for its check to refuse
+        return array if np.isnan(array).any() else _fit(array if (array == np.rint(array)).all() else array > 0.5)
+    return _fit(array)
+
+
+def _fit(labels: np.ndarray) -> np.ndarray:
+    return np.maximum(labels, 0).astype(np.min_scalar_type(int(labels.max())))
+
+
+def _summary(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as floats; one with several values gives one entry per value."""
+    summary: dict[str, float] = {}
+    for name, value in metrics.items():
+        values = np.asarray(_array(value), dtype=np.float64).ravel()
+        keys = [name] if len(values) == 1 else [f"{name} {i}" for i in range(len(values))]
+        summary |= dict(zip(keys, values.tolist(), strict=True))
+    return summary
+
+
+def _rows(details: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, object]]:
+    """One row per sample: its name and, per metric, the mean over the classes where it is defined."""
+    columns: dict[str, list[float]] = {}
+    for name, value in details.items():
+        array = _array(value)
+        # more axes are intermediate values such as confusion counts, not the metric
+        if array.ndim in (1, 2):
+            columns[name] = [_mean(sample) for sample in array.reshape(len(array), -1)]
+    count = max(map(len, columns.values()), default=0)
+    labels = list(names) if len(names) == count else [f"sample {i}" for i in range(count)]
+    return [
+        {"name": labels[i], **{name: values[i] for name, values in columns.items() if i < len(values)}}
+        for i in range(count)
+    ]
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _read_history(path: str | os.PathLike[str]) -> list[dict[str, object]]:
+    """Rows of a JSON-lines file; a last line that a killed run left unfinished is skipped."""
+    path = Path(path)
+    if not path.exists():
+        logger.info("no learning curves in the report: there is no %s", path)
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows: list[dict[str, object]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise InvalidInputError(f"{path}, line {number}: {error}; expected one JSON object per line") from error
+            logger.warning("%s: the last line is not complete and was left out", path)
+            continue
+        if not isinstance(row, dict):
+            raise InvalidInputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows

@@ -1,0 +1,126 @@
+"""Saving and loading checkpoints: atomic, without executing pickled code, with errors that say what does not fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxel_ext.errors import CheckpointError, MissingDataError
+from voxel_ext.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OSError,
+    pickle.UnpicklingError,
+)
+"""What ``torch.load`` raises on truncated and foreign files."""
+
+
+def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write ``content`` with ``torch.save``; an existing file is replaced only when the new one is whole on disk.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; the previous file is kept.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        torch.save(dict(content), stream)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint on the CPU with ``weights_only=True``.
+
+    Raises:
+        MissingDataError: there is no such file.
+        CheckpointError: the file is truncated, not a checkpoint, or would need pickled code to be executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"no checkpoint at {path}; train first, or give the path of a checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's text advises to switch the protection off
+            reason = "it is no torch file, or holds other objects than tensors and would execute code to be read"
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: truncated or foreign ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dictionary of tensors")
+    return content
+
+
+def load_weights(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
+    """Load the weights of a checkpoint into ``network`` and return it.
+
+    Args:
+        path: a file holding a state dict, or a dictionary with one under ``network``, ``model`` or ``state_dict``.
+        network: a network of the architecture that was trained; may be wrapped for distributed training.
+
+    Raises:
+        MissingDataError: there is no such file.
+        CheckpointError: the file is unreadable, or of another architecture (says which parameters differ); the
+            network is then unchanged.
+    """
+    weights = _state_dict(read_checkpoint(path), Path(path))
+    load_state(weights, network, source=str(path))
+    logger.info("weights: %s", path)
+    return network
+
+
+def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, source: str) -> None:
+    """Load a state dict after checking that every name and shape fits.
+
+    Raises:
+        CheckpointError: some do not; ``source`` and the first differing names are in the message.
+    """
+    plain = unwrap(network)
+    own = plain.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{len(found)} {what}: {'; '.join(found[:4])}{' ...' if len(found) > 4 else ''}"
+            for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if found
+        ]
+        raise CheckpointError(
+            f"{source} is a checkpoint of another architecture than {type(plain).__name__} as configured "
+            f"({', '.join(parts)}); give the architecture settings it was trained with"
+        )
+    plain.load_state_dict(weights)
+
+
+def unwrap(network: torch.nn.Module) -> torch.nn.Module:
+    """Return the network inside a (Distributed)DataParallel wrapper, or the network itself."""
+    wrappers = (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)
+    return network.module if isinstance(network, wrappers) else network
+
+
+def _state_dict(content: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    for key in ("network", "model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        found = ", ".join(map(repr, list(content)[:6])) or "nothing"
+        raise CheckpointError(f"{path} holds no network weights (found {found}); expected a state dict of tensors")
+    return content
