@@ -1,0 +1,14 @@
+"""Figures, animations and self-contained HTML pages.
+
+Pure functions of NumPy arrays with axes (D, H, W), or (H, W) where a single plane makes sense. The libraries that draw
+are imported when a picture is made, not before.
+"""
+
+from voxel_ext.visualize.animation import write_animation
+from voxel_ext.visualize.curves import learning_curves
+from voxel_ext.visualize.render import render_volume
+from voxel_ext.visualize.report import write_report
+from voxel_ext.visualize.scene import volume_scene
+from voxel_ext.visualize.slices import slice_figure
+
+__all__ = ["learning_curves", "render_volume", "slice_figure", "volume_scene", "write_animation", "write_report"]

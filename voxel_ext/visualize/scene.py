@@ -1,0 +1,215 @@
+"""A 3D view that the reader can turn, as a fragment of HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.visualize import colors
+from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size, normalize, shrink
+
+# volumes are averaged down to this, and further until a surface has few enough vertices: 3 surfaces stay below 3 MB
+_MAX_SIDE = 96
+_MAX_VERTICES = 16_000
+_OPTIONS = {
+    "responsive": True,
+    "displaylogo": False,
+    "scrollZoom": False,
+    # the button that sends the data to a web service is on by default
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtonsToRemove": ["tableRotation", "resetCameraLastSave3d"],
+}
+
+Mesh = tuple[NDArray[np.float32], NDArray[np.integer]]
+
+
+def volume_scene(
+    image: ArrayLike,
+    mask: ArrayLike | None = None,
+    truth: ArrayLike | None = None,
+    voxel_size: Sequence[float] | None = None,
+    div_id: str = "volume-scene",
+    include_plotlyjs: bool = False,
+) -> str:
+    """Draw the signal as translucent blue surfaces, the prediction in red and the truth in green.
+
+    Surfaces are found by marching cubes (Lorensen and Cline 1987) after smoothing: of the signal at Otsu's threshold
+    and half-way from there to the maximum. An empty mask or a constant image is said in the picture. The truth is off
+    at first; a click on the legend switches a surface on and off, two buttons make the masks
+    solid or see-through.
+
+    Args:
+        image: (D, H, W).
+        mask: mask or instance ids of the same shape, e.g. the prediction.
+        truth: likewise.
+        voxel_size: µm along D, H, W; axes are in voxels if None.
+        div_id: id of the element, unique in its page.
+        include_plotlyjs: put the whole of plotly.js (5 MB) in front; else the page must have it already.
+
+    Returns:
+        a ``<div>`` and a ``<script>`` that need no network.
+
+    Raises:
+        InvalidInputError: shapes that do not fit (names both), or NaN.
+        MissingDependencyError: plotly is not installed.
+    """
+    volume = check_image(image, ndims=(3,))
+    sizes = check_voxel_size(voxel_size, 3)
+    surfaces = _signal_surfaces(volume, sizes)
+    messages = [] if surfaces else ["the signal is constant: no surface to show"]
+    layers = (("prediction", mask, colors.PREDICTION, True), ("truth", truth, colors.TRUTH, "legendonly"))
+    for name, labels, color, visible in layers:
+        if labels is None:
+            continue
+        mesh = mask_mesh(check_labels(labels, volume, name) > 0, sizes)
+        if mesh is None:
+            messages.append(f"the {name} is empty")
+        else:
+            surfaces.append(_mesh3d(mesh, name, color, 1.0, visible))
+    extent = [side * size for side, size in zip(volume.shape, sizes, strict=True)]
+    layout = _layout(extent, messages, "µm" if voxel_size is not None else "voxels")
+    solid = [index for index, surface in enumerate(surfaces) if surface.name in ("prediction", "truth")]
+    if solid:
+        layout["updatemenus"] = [_opacity_menu(solid)]
+    return _fragment(surfaces, layout, div_id, include_plotlyjs)
+
+
+def mask_mesh(mask: NDArray[np.bool_], voxel_size: Sequence[float], max_vertices: int = _MAX_VERTICES) -> Mesh | None:
+    """Find the smoothed surface of a mask.
+
+    Args:
+        mask: (D, H, W).
+        voxel_size: edge lengths along D, H, W.
+        max_vertices: the mask is averaged down until its surface has at most so many.
+
+    Returns:
+        vertices (N, 3) in the unit of ``voxel_size`` along D, H, W, and triangles (M, 3) of vertex indices; None if
+        the mask is empty.
+    """
+    if not mask.any():
+        return None
+    # below one half, so that objects of one voxel survive the smoothing
+    return _mesh(
+        mask.astype(np.float32), voxel_size, 0.6, lambda field: min(0.4, 0.5 * float(field.max())), max_vertices
+    )
+
+
+def _signal_surfaces(volume: NDArray[np.float32], voxel_size: Sequence[float]) -> list[Any]:
+    """The outer surface of the signal, almost transparent, and an inner one; none if the volume is constant."""
+    gray = normalize(volume)
+    if gray.max() <= gray.min():
+        return []
+    otsu: Any = require("skimage.filters", extra="viz").threshold_otsu
+
+    def outer(field: NDArray[np.float32]) -> float:
+        return float(otsu(field.ravel()))
+
+    def inner(field: NDArray[np.float32]) -> float:
+        return 0.5 * (outer(field) + float(field.max()))
+
+    looks = (("signal", outer, colors.SIGNAL, 0.2), ("strong signal", inner, "#1d6fff", 0.6))
+    return [
+        _mesh3d(_mesh(gray, voxel_size, 1.0, level, _MAX_VERTICES), name, color, opacity)
+        for name, level, color, opacity in looks
+    ]
+
+
+def _mesh(field: NDArray[np.float32], voxel_size: Sequence[float], sigma: float, level: Any, max_vertices: int) -> Mesh:
+    """Marching cubes on a smoothed field, at the finest averaging that gives few enough vertices."""
+    measure: Any = require("skimage.measure", extra="viz")
+    ndimage: Any = require("scipy.ndimage", extra="viz")
+    side = min(_MAX_SIDE, max(field.shape))
+    while True:
+        small, sizes = shrink(field, voxel_size, side)
+        # zeros around it close the surface where it meets the border
+        padded = np.pad(ndimage.gaussian_filter(small, sigma, mode="nearest"), 1)
+        vertices, faces, _, _ = measure.marching_cubes(padded, level(padded), spacing=sizes)
+        if len(vertices) <= max_vertices or side <= 8:
+            # the first voxel spans [0, size]; its value sits in its middle, and one voxel was padded before it
+            vertices = vertices - 0.5 * np.array(sizes)
+            return vertices.astype(np.float32), faces.astype(np.uint16 if len(vertices) < 65536 else np.int32)
+        side = max(8, int(max(small.shape) * 0.85))
+
+
+def _mesh3d(mesh: Mesh, name: str, color: str, opacity: float, visible: bool | str = True) -> Any:
+    graph: Any = require("plotly.graph_objects", extra="viz")
+    (vertices, faces) = mesh
+    z, y, x = np.ascontiguousarray(vertices.T.round(3))
+    i, j, k = np.ascontiguousarray(faces.T)
+    light = {"ambient": 0.3, "diffuse": 0.75, "specular": 0.12, "roughness": 0.6, "fresnel": 0.0}
+    return graph.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k, name=name, color=color, opacity=opacity, visible=visible, showlegend=True,
+        hoverinfo="name", flatshading=False, lighting=light, lightposition={"x": 1000, "y": -6000, "z": 6000},
+    )  # fmt: skip
+
+
+def _layout(extent: Sequence[float], messages: Sequence[str], unit: str) -> dict[str, Any]:
+    """A dark stage with a box as large as the volume."""
+    grid = {"gridcolor": "#2b3650", "zerolinecolor": "#2b3650", "showbackground": False, "color": "#93a0b8"}
+    axes = {
+        f"{name}axis": {"title": {"text": f"{name} ({unit})"}, "range": [0, length], **grid}
+        for name, length in zip("zyx", extent, strict=True)
+    }
+    notes = [
+        {"text": html.escape(text), "x": 0.5, "y": 0.5 - 0.08 * i, "xref": "paper", "yref": "paper", "showarrow": False}
+        for i, text in enumerate(messages)
+    ]
+    return {
+        "scene": {
+            **axes,
+            "aspectmode": "data",
+            "camera": {"eye": {"x": 1.5, "y": -1.5, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
+        },
+        "paper_bgcolor": colors.DARK,
+        "font": {"color": "#dbe4f3", "family": "system-ui, sans-serif"},
+        "legend": {"x": 0.01, "y": 0.99, "bgcolor": "rgba(0,0,0,0)"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "annotations": notes,
+        "template": None,
+    }
+
+
+def _opacity_menu(traces: list[int]) -> dict[str, Any]:
+    """Buttons that make the masks solid or see-through."""
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"opacity": opacity}, traces]}
+        for label, opacity in (("solid", 1.0), ("see-through", 0.25))
+    ]
+    place = {"x": 0.01, "y": 0.02, "xanchor": "left", "yanchor": "bottom", "pad": {"t": 0, "l": 0}}
+    look = {"bgcolor": "#1b2438", "bordercolor": "#3a4763", "font": {"color": "#93a0b8", "size": 11}}
+    return {"type": "buttons", "direction": "right", "showactive": False, "buttons": buttons, **place, **look}
+
+
+def _fragment(surfaces: Sequence[Any], layout: dict[str, Any], div_id: str, include_plotlyjs: bool) -> str:
+    """The element, and the script that draws into it."""
+    if not div_id.replace("-", "").replace("_", "").isalnum():
+        raise InvalidInputError(f"div_id={div_id!r}, expected letters, digits, '-' and '_'")
+    graph: Any = require("plotly.graph_objects", extra="viz")
+    # without a surface the axes still need a trace to be drawn
+    figure = graph.Figure(data=list(surfaces) or [graph.Scatter3d(showlegend=False)], layout=layout)
+    # as text inside <script>, "<" must not begin a tag
+    drawing = figure.to_json().replace("<", "\\u003c")
+    options = json.dumps(_OPTIONS)
+    library = plotly_script() if include_plotlyjs else ""
+    return (
+        f'{library}<div id="{div_id}" class="volume-scene" style="height:460px" role="img" '
+        f'aria-label="rotatable 3D view"></div>\n<script>(() => {{ const figure = {drawing};\n'
+        f"Plotly.newPlot({json.dumps(div_id)}, figure.data, figure.layout, {options}); }})();</script>"
+    )
+
+
+def plotly_script() -> str:
+    """Return plotly.js as a ``<script>`` element to be put once in a page.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    offline: Any = require("plotly.offline", extra="viz")
+    return f"<script>{offline.get_plotlyjs()}</script>\n"
