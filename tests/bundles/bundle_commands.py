@@ -1,0 +1,32 @@
+"""Running a bundle's commands on tiny data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def configs(bundle: str, *names: str) -> list[str]:
+    """Paths of config files of a bundle, e.g. ``configs("x", "train", "variants/unet")``."""
+    return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
+
+
+def run_command(run_id: str, files: list[str], **override: Any) -> None:
+    """What ``python -m monai.bundle run`` does, in this process and without changing its logging."""
+    workflow = ConfigWorkflow(config_file=files, run_id=run_id, logging_file=False, **override)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def shell(command: list[str], folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m ...`` as a user would, in ``folder``."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
