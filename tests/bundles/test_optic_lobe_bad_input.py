@@ -95,7 +95,7 @@ def test_patch_larger_than_the_volume_is_padded(tmp_path):
         ({"checkpoint_policy": "every"}, ["'every'", "'last'", "'best'", "'all'"]),
         ({"optimizer_name": "adagrad"}, ["'adagrad'", "'adam'", "'rmsprop'"]),
         ({"max_params": 10}, ["max_params", "10"]),
-        ({"min_params": 10**9}, ["min_params", "1000000000"]),
+        ({"min_params": 10**9}, ["min_params", "1,000,000,000"]),
         ({"kernel_size": 4}, ["kernel_size", "4"]),
         ({"resume": "/nowhere/checkpoint.pt"}, ["/nowhere/checkpoint.pt"]),
     ],

@@ -229,10 +229,10 @@ def test_torchscript_export_and_reload_give_the_same(dataset, tmp_path, overlay)
 
 
 def test_required_properties_are_there(dataset, trained):
-    settings = {"dataset_dir": str(dataset), "bundle_root": str(FOLDER)} | places(trained) | TINY
-    for files, kind in ((["train"], "train"), (["inference"], "infer")):
+    settings = {"bundle_root": str(FOLDER)} | places(trained) | TINY
+    for name, kind, folder in (("train", "train", dataset), ("inference", "infer", dataset / "val")):
         workflow = ConfigWorkflow(
-            config_file=configs(BUNDLE, *files), workflow_type=kind, logging_file=False, **settings
+            configs(BUNDLE, name), workflow_type=kind, logging_file=False, dataset_dir=str(folder), **settings
         )
         workflow.initialize()
         assert workflow.check_properties() == []
