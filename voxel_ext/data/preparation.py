@@ -1,0 +1,213 @@
+"""Making a set of synthetic volumes on disk, with worker processes, continued where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from voxel_ext.data.preparation_plan import (
+    SEEDS_PER_SET,
+    PlannedFile,
+    check_strangers,
+    differing_settings,
+    missing_files,
+    plan_files,
+    remove,
+)
+from voxel_ext.data.synthetic_volumes import Generator
+from voxel_ext.data.volume_record import VolumeRecord, encode_volume
+from voxel_ext.data.volume_store import open_store, read_settings, salvage
+from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.files import atomic_path, explain_write_errors
+
+logger = logging.getLogger(__name__)
+
+MARKER = "dataset.json"
+"""File in a data folder that tells that it is complete."""
+
+
+def prepare_synthetic(
+    generator: Generator,
+    output_dir: str | os.PathLike[str],
+    train_files: int = 4,
+    volumes_per_file: int = 512,
+    validation_volumes: int = 64,
+    seed: int = 0,
+    num_workers: int = 0,
+    progress: bool = True,
+    format: str = "h5",
+    dtype: str = "float16",
+    overwrite: bool = False,
+) -> Path:
+    """Write ``train/train_1.h5`` … and ``val/val.h5`` with synthetic volumes.
+
+    Datasets of a file with N volumes: ``data`` (N, X, Y, Z), ``labels`` (N, X, Y, Z) uint16, ``parameters`` (N,) JSON
+    text, ``seeds`` and other tables with a number of rows per volume (HDF5: flat, attribute ``row_shape``; zarr:
+    padded, ``<name>_length``), ``checksum`` (N,) CRC-32. The result depends on the generator and the seeds alone, not
+    on the number of workers. An interrupted run is continued by running it again: the file under construction is
+    ``….partial``; finished files made with the same settings are kept.
+
+    Args:
+        generator: ``seed -> dict`` with ``image``, ``label``, ``seeds``, ``parameters``, … For worker processes it must
+            be picklable, such as ``SyntheticVolumes``.
+        output_dir: the folder.
+        train_files: number of files for training; 4 × 512 + 64 volumes are the original's.
+        volumes_per_file: volumes in each of them.
+        validation_volumes: volumes for validation.
+        seed: each has its own volumes, none shared with another's.
+        num_workers: processes that generate; 0 for this one.
+        progress: show a bar.
+        format: "h5" or "zarr".
+        dtype: "float16" or "float32" for the image.
+        overwrite: replace files that were made with other settings, and remove those that do not belong.
+
+    Returns:
+        the folder.
+
+    Raises:
+        InvalidInputError: a file was made with other settings, or does not belong; an option is out of range; the
+            generator's output cannot be stored (see ``encode_volume``).
+        OSError: the folder is not writable, or the disk is full; what was finished is kept.
+    """
+    from filelock import FileLock
+
+    check_option("format", format, ("h5", "zarr"))
+    check_option("dtype", dtype, ("float16", "float32"))
+    _check_counts(train_files, volumes_per_file, validation_volumes, seed, num_workers)
+    if num_workers:
+        _check_picklable(generator)
+    root = Path(output_dir)
+    files = plan_files(root, generator, train_files, volumes_per_file, validation_volumes, seed, format, dtype)
+    with explain_write_errors(root):
+        for folder in ("train", "val"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".prepare.lock"):
+        missing = missing_files(files, overwrite)
+        check_strangers(root, files, overwrite)
+        if missing:
+            (root / MARKER).unlink(missing_ok=True)
+            logger.info("making %d of %d files in %s", len(missing), len(files), root)
+            _make(missing, generator, num_workers, progress, dtype)
+        else:
+            logger.info("%s is complete", root)
+        _write_marker(root, files)
+    return root
+
+
+def _check_counts(train_files: int, per_file: int, validation: int, seed: int, num_workers: int) -> None:
+    values = {"train_files": train_files, "volumes_per_file": per_file, "validation_volumes": validation}
+    for name, value in values.items():
+        if value < 1:
+            raise InvalidInputError(f"{name}={value}; expected at least 1")
+    for name, value in {"seed": seed, "num_workers": num_workers}.items():
+        if value < 0:
+            raise InvalidInputError(f"{name}={value}; expected at least 0")
+    half = SEEDS_PER_SET // 2
+    if max(train_files * per_file, validation) > half:
+        raise InvalidInputError(f"{train_files} * {per_file} or {validation} volumes are more than the {half} seeds")
+
+
+def _check_picklable(generator: Generator) -> None:
+    try:
+        pickle.dumps(generator)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InvalidInputError(
+            f"the generator cannot be sent to worker processes ({error}); use SyntheticVolumes, a function of a module "
+            "or a functools.partial of one, or num_workers=0"
+        ) from error
+
+
+def _make(files: Sequence[PlannedFile], generator: Generator, num_workers: int, progress: bool, dtype: str) -> None:
+    total = sum(file.count for file in files)
+    with tqdm(total=total, desc="synthetic volumes", unit="volume", disable=not progress) as bar:
+        for file in files:
+            with explain_write_errors(file.path):
+                _make_file(file, generator, num_workers, bar, dtype)
+
+
+def _make_file(file: PlannedFile, generator: Generator, num_workers: int, bar: tqdm, dtype: str) -> None:
+    settings = None if _can_continue(file) else file.settings
+    with open_store(file.partial, file.count, settings) as store:
+        done = store.finished
+        bar.update(done)
+        seeds = range(file.first_seed + done, file.first_seed + file.count)
+        for record in _records(generator, seeds, num_workers, dtype):
+            store.append(record)
+            bar.update()
+    if file.path.is_dir():  # a folder, unlike a file, is not replaced by a rename
+        shutil.rmtree(file.path)
+    os.replace(file.partial, file.path)
+
+
+def _can_continue(file: PlannedFile) -> bool:
+    """Whether an interrupted file is there that has finished volumes of the same settings."""
+    if not file.partial.exists():
+        return False
+    try:
+        reason = "; ".join(differing_settings(read_settings(file.partial), file.settings))
+    except InvalidInputError as error:
+        reason = f"damaged ({error})"
+    if not reason:
+        done = salvage(file.partial, file.count, file.settings)
+        if done:
+            logger.info("continuing %s after %d of %d volumes", file.path, done, file.count)
+            return True
+        reason = "no volume of it is finished"
+    logger.warning("starting %s over, the interrupted one is of no use: %s", file.path, reason)
+    remove(file.partial)
+    return False
+
+
+def _records(generator: Generator, seeds: Sequence[int], num_workers: int, dtype: str) -> Iterator[VolumeRecord]:
+    """The encoded volumes in the order of the seeds, with a few made ahead by worker processes."""
+    if num_workers == 0:
+        yield from (_record(generator, seed, dtype) for seed in seeds)
+        return
+    with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
+        made_ahead: deque[Future[VolumeRecord]] = deque()
+        try:
+            for seed in seeds:
+                made_ahead.append(pool.submit(_record, generator, seed, dtype))
+                if len(made_ahead) > 2 * num_workers:
+                    yield made_ahead.popleft().result()
+            while made_ahead:
+                yield made_ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _record(generator: Generator, seed: int, dtype: str) -> VolumeRecord:
+    return encode_volume(generator(seed), dtype)
+
+
+def _start_worker(parent: int) -> None:
+    """End a worker process when the process that wants its volumes is killed; it would wait, holding the lock."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    torch.set_num_threads(1)
+
+
+def _write_marker(root: Path, files: Sequence[PlannedFile]) -> None:
+    content = {str(file.path.relative_to(root)): file.settings for file in files}
+    text = json.dumps({"complete": True, "files": content}, indent=2) + "\n"
+    if (root / MARKER).exists() and (root / MARKER).read_text() == text:
+        return
+    with atomic_path(root / MARKER) as temporary:
+        temporary.write_text(text)

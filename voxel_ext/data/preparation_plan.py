@@ -1,0 +1,127 @@
+"""Which files a set of synthetic volumes consists of, and whether those on disk are they."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxel_ext.data.address import CONTAINER_SUFFIXES
+from voxel_ext.data.synthetic_volumes import Generator, describe_generator
+from voxel_ext.data.volume_store import read_settings
+from voxel_ext.errors import InvalidInputError
+
+logger = logging.getLogger(__name__)
+
+SEEDS_PER_SET = 1_000_000
+"""Seed s of a set means the generator's seeds from s * SEEDS_PER_SET on; those for validation start half-way."""
+
+_REMEDY = "Choose another output_dir, or set overwrite=True to replace it"
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file to be made.
+
+    Args:
+        path: where.
+        first_seed: of its first volume; the others follow.
+        count: number of volumes.
+        settings: how it is made, as recorded in it.
+    """
+
+    path: Path
+    first_seed: int
+    count: int
+    settings: dict[str, Any]
+
+    @property
+    def partial(self) -> Path:
+        """Its name while it is under construction."""
+        return self.path.with_name(self.path.name + ".partial")
+
+
+def plan_files(
+    root: Path,
+    generator: Generator,
+    train_files: int,
+    per_file: int,
+    validation: int,
+    seed: int,
+    format: str,
+    dtype: str,
+) -> list[PlannedFile]:
+    """The files of a set, see ``prepare_synthetic``; the validation seeds do not depend on the training volumes."""
+    description = describe_generator(generator)
+    start = seed * SEEDS_PER_SET
+    parts = [(f"train/train_{i + 1}", start + i * per_file, per_file) for i in range(train_files)]
+    parts.append(("val/val", start + SEEDS_PER_SET // 2, validation))
+    files = []
+    for name, first, count in parts:
+        settings = {"generator": description, "first_seed": first, "volumes": count, "dtype": dtype}
+        settings = json.loads(json.dumps(settings, default=_describe_value))
+        files.append(PlannedFile(root / f"{name}.{format}", first, count, settings))
+    return files
+
+
+def _describe_value(value: Any) -> Any:
+    """An option of a generator in JSON, the same in every process."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+
+
+def missing_files(files: Sequence[PlannedFile], overwrite: bool) -> list[PlannedFile]:
+    """The files still to be made; those that are there must have the same settings."""
+    missing = []
+    for file in files:
+        if not file.path.exists():
+            missing.append(file)
+            continue
+        try:
+            differences = differing_settings(read_settings(file.path), file.settings)
+        except InvalidInputError as error:
+            if not overwrite:
+                raise InvalidInputError(f"{error}. {_REMEDY}") from error
+            differences = ["damaged"]
+        if differences and not overwrite:
+            raise InvalidInputError(f"{file.path} was made with other settings: {'; '.join(differences)}. {_REMEDY}")
+        if differences:
+            missing.append(file)
+    return missing
+
+
+def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
+    """Say in words which settings of a file differ from those asked for; nothing if they are the same."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        keys = sorted({*there, *asked})
+        return [text for key in keys for text in differing_settings(there.get(key), asked.get(key), f"{name}.{key}")]
+    return [] if there == asked else [f"{name[1:]} is {there} there, {asked} now"]
+
+
+def check_strangers(root: Path, files: Sequence[PlannedFile], overwrite: bool) -> None:
+    """Refuse, or remove, volumes in the folders that are not of this set but would be read with it."""
+    planned = {file.path for file in files} | {file.partial for file in files}
+    suffixes = (*CONTAINER_SUFFIXES, *(f"{suffix}.partial" for suffix in CONTAINER_SUFFIXES))
+    there = [path for part in ("train", "val") for path in (root / part).iterdir() if path.name.endswith(suffixes)]
+    strangers = sorted(path for path in there if path not in planned and not path.name.startswith("."))
+    if strangers and not overwrite:
+        names = ", ".join(str(path) for path in strangers[:5])
+        raise InvalidInputError(f"{len(strangers)} files do not belong to the set asked for: {names}. {_REMEDY}")
+    for path in strangers:
+        logger.warning("removing %s", path)
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

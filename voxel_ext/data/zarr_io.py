@@ -1,0 +1,98 @@
+"""Opening zarr stores, and the multiscale metadata of OME-Zarr (https://ngff.openmicroscopy.org/0.5/)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from voxel_ext.errors import InvalidInputError, MissingDataError
+
+# micrometers per unit, by the names that OME-Zarr takes from UDUNITS-2
+_MICROMETERS = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+}
+
+
+@contextlib.contextmanager
+def read_zarr(file: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a zarr store (format 2 or 3) for reading.
+
+    Args:
+        file: its folder.
+
+    Yields:
+        a ``zarr.Group``, or a ``zarr.Array`` where the store is a single array.
+
+    Raises:
+        MissingDataError: it does not exist.
+        InvalidInputError: it is a file, or has no valid zarr metadata.
+    """
+    import zarr
+
+    if not os.path.exists(file):
+        raise MissingDataError(f"{file} does not exist (current folder: {os.getcwd()})")
+    if not os.path.isdir(file):
+        raise InvalidInputError(f"{file} is a file; expected a zarr store, which is a folder")
+    try:
+        root = zarr.open(str(file), mode="r")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InvalidInputError(f"{file} is not a zarr store, or its metadata are damaged ({error})") from error
+    yield root
+
+
+def multiscale(group: Any) -> Mapping[str, Any] | None:
+    """Return the first multiscale image that a zarr group describes (OME-Zarr 0.4 or 0.5), or None."""
+    attributes = dict(group.attrs)
+    images = attributes.get("ome", attributes).get("multiscales")
+    return images[0] if images else None
+
+
+def multiscale_voxel_size(image: Mapping[str, Any], path: str) -> list[float] | None:
+    """Voxel size of one resolution level.
+
+    Args:
+        image: what ``multiscale`` returned.
+        path: the level's array, relative to the group.
+
+    Returns:
+        one number per axis of the array, in micrometers where the axis has a unit of length; None if the image does not
+        list that array or gives no scale for it.
+    """
+    levels = [level for level in image.get("datasets", []) if level.get("path") == path]
+    if not levels:
+        return None
+    scale: list[float] | None = None
+    for holder in (levels[0], image):
+        for transformation in holder.get("coordinateTransformations", []):
+            if transformation.get("type") == "scale" and "scale" in transformation:
+                factors = transformation["scale"]
+                scale = [a * b for a, b in zip(scale or [1.0] * len(factors), factors, strict=True)]
+    if scale is None:
+        return None
+    axes = image.get("axes", [])
+    units = [axis.get("unit", "") if isinstance(axis, Mapping) else "" for axis in axes] or [""] * len(scale)
+    return [factor * _MICROMETERS.get(unit, 1.0) for factor, unit in zip(scale, units, strict=True)]
+
+
+def multiscale_attributes(path: str, voxel_size: Sequence[float], channel: bool) -> dict[str, Any]:
+    """Group attributes that make one array an OME-Zarr 0.5 image.
+
+    Args:
+        path: the array, relative to the group.
+        voxel_size: of the spatial axes, in micrometers.
+        channel: whether the array has a channel axis before them.
+    """
+    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}] if channel else []
+    axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"[-len(voxel_size) :]]
+    scale = [1.0] * channel + [float(size) for size in voxel_size]
+    level = {"path": path, "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    return {"ome": {"version": "0.5", "multiscales": [{"name": path, "axes": axes, "datasets": [level]}]}}
