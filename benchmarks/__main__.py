@@ -14,7 +14,6 @@ NAMES = ("generator", "training_step", "startup")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure voxel_ext beside other code.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"which to run: {', '.join(NAMES)}; default: all")
-    parser.add_argument("--all", action="store_true", help="run all (as without names)")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each (default 5)")
     parser.add_argument(
         "--original",
@@ -27,7 +26,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}")
     rows = []
-    for name in arguments.names if arguments.names and not arguments.all else NAMES:
+    for name in arguments.names or NAMES:
         sys.stderr.write(f"{name} ...\n")
         rows += importlib.import_module(f"benchmarks.{name}").run(arguments)
     print(table(rows))

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Row:
@@ -26,11 +28,18 @@ class Row:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
+    """Wall seconds of one call, until a GPU has finished what it was given."""
     gc.collect()
+    _synchronize()
     start = time.perf_counter()
     function()
+    _synchronize()
     return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def compare(
@@ -62,8 +71,6 @@ def compare(
 
 def machine() -> str:
     """Processor, cores and GPU, without names of hosts or paths."""
-    import torch
-
     model = platform.processor() or platform.machine()
     if os.path.isfile("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as stream:

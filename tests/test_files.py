@@ -3,12 +3,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from voxel_ext import files
-from voxel_ext.files import atomic_path, explain_write_errors
+from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -123,6 +125,57 @@ def test_other_errors_pass_unchanged_and_explained_ones_once(tmp_path):
     with pytest.raises(OSError, match="cannot write inner") as caught:
         nested()
     assert "outer" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("named", "explained"),
+    [
+        ("out/a.h5", True),
+        ("out/.a.h5.partial/a.h5", True),
+        ("out", True),
+        (".", True),
+        (None, True),
+        (7, True),
+        ("in/b.h5", False),
+        ("out2/a.h5", False),
+    ],
+)
+def test_error_about_another_file_passes_unchanged(tmp_path, named, explained):
+    error = PermissionError(errno.EACCES, "Permission denied", tmp_path / named if isinstance(named, str) else named)
+    with pytest.raises(PermissionError) as caught, explain_write_errors(tmp_path / "out" / "a.h5"):
+        raise error
+    assert ("cannot write" in str(caught.value)) == explained
+    assert (caught.value is error) != explained
+
+
+def test_folder_is_locked_and_the_other_says_that_it_waits(tmp_path, caplog):
+    entered, events = threading.Event(), []
+
+    def hold():
+        with locked_folder(tmp_path / "new" / "folder", ".lock"):
+            entered.set()
+            limit = time.monotonic() + 20
+            while "waiting for another process" not in caplog.text and time.monotonic() < limit:
+                time.sleep(0.01)
+            events.append("first")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(20)
+    with locked_folder(tmp_path / "new" / "folder", ".lock"):
+        events.append("second")
+    holder.join()
+    assert events == ["first", "second"]
+    assert f"waiting for another process that is making {tmp_path}/new/folder" in caplog.text
+    caplog.clear()
+    with locked_folder(tmp_path / "new" / "folder", ".lock"):
+        assert caplog.text == ""
+
+
+def test_lock_that_cannot_be_made(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OSError, match=f"cannot write {tmp_path}: "), locked_folder(tmp_path, ".lock"):
+        pass
 
 
 @pytest.mark.parametrize("directory", [False, True])

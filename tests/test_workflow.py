@@ -5,7 +5,16 @@ import sys
 import pytest
 
 from voxel_ext.errors import InvalidInputError, MissingDependencyError, check_option, require
-from voxel_ext.workflow import check_patch_size, check_writable, root_cause
+from voxel_ext.workflow import (
+    check_option_names,
+    check_patch_size,
+    check_writable,
+    local_rank,
+    root_cause,
+    run_settings,
+    switch,
+    switch_or_path,
+)
 
 
 def test_root_cause_is_our_error_or_the_innermost():
@@ -16,6 +25,8 @@ def test_root_cause_is_our_error_or_the_innermost():
 
     ours = InvalidInputError("the reason")
     assert root_cause(chain(RuntimeError("config"), ours, KeyError("detail"))) is ours
+    full = OSError(28, "cannot write a.h5: the disk is full")
+    assert root_cause(chain(RuntimeError("config"), full, OSError(28, "No space left"))) is full
     innermost = KeyError("x")
     assert root_cause(chain(RuntimeError("config"), ValueError("y"), innermost)) is innermost
 
@@ -48,8 +59,52 @@ def test_patch_size():
         check_patch_size([60, 32], 2, 8)
     with pytest.raises(InvalidInputError, match="3 positive whole numbers"):
         check_patch_size([64, 64], 3, 8)
+    with pytest.raises(InvalidInputError, match="roi_size=64 must be a list of 2 positive whole numbers"):
+        check_patch_size(64, 2, 8, "roi_size")
     with pytest.raises(InvalidInputError, match="2 positive whole numbers"):
         check_patch_size([64, 0], 2, 8)
+
+
+def test_switches_take_what_the_command_line_gives():
+    assert [switch("resume", value) for value in (True, False, "true", "False")] == [True, False, True, False]
+    assert [switch_or_path("resume", value) for value in ("true", False, "a.pt")] == [True, False, "a.pt"]
+    for value in (1, None, ""):
+        with pytest.raises(InvalidInputError, match=r"resume=.* must be true or false"):
+            switch_or_path("resume", value)
+    with pytest.raises(InvalidInputError, match="amp='yes' must be true or false"):
+        switch("amp", "yes")
+
+
+def test_misspelt_options_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"learning_rate": 1, "train": {}}')
+    (tmp_path / "b.json").write_text('{"epochs": 1}')
+    files = ["run", "training", "--config_file", f"['{tmp_path}/a.json', '{tmp_path}/b.json']"]
+    check_option_names([*files, "--learning_rate", "2", "--epochs=3", "--train#x", "1", "--logging_file", "False"])
+    with pytest.raises(InvalidInputError, match=r"option='learning_rat' is not known.*Did you mean 'learning_rate'"):
+        check_option_names([*files, "--learning_rat", "2"])
+    with pytest.raises(InvalidInputError, match="option='trian'"):
+        check_option_names([*files, "--trian::x=3"])
+    check_option_names(["run", "--args_file", "args.json", "--anything", "1"])
+
+
+def test_settings_of_the_training_go_into_the_report(tmp_path, caplog):
+    assert run_settings(tmp_path, {"gamma": 1}) == {"gamma": 1}
+    (tmp_path / "settings.json").write_text('{"gamma": 0.5, "epochs": 3}')
+    with caplog.at_level("WARNING"):
+        found = run_settings(tmp_path, {"gamma": 1, "epochs": 100})
+    assert found == {"training": {"gamma": 0.5, "epochs": 3}, "this command": {"gamma": 1, "epochs": 100}}
+    assert "gamma was 0.5 in training, is now 1" in caplog.text
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"settings\.json is not a settings file"):
+        run_settings(tmp_path, {})
+
+
+def test_local_rank(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert local_rank() == 3
+    monkeypatch.delenv("LOCAL_RANK")
+    with pytest.raises(InvalidInputError, match="torchrun"):
+        local_rank()
 
 
 def test_options_and_optional_libraries():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -32,14 +35,51 @@ def explain_write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         OSError: with the ``errno`` (and so the subclass, e.g. ``PermissionError``) of the original when that says that
-            writing failed: disk full, quota, no permission, read-only, not a folder. Any other error passes unchanged.
+            writing failed: disk full, quota, no permission, read-only, not a folder. Any other error passes unchanged,
+            also one that names a file elsewhere.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _ADVICE or str(error.strerror).startswith("cannot write "):
+        if error.errno not in _ADVICE or str(error.strerror).startswith("cannot write ") or _elsewhere(error, target):
             raise
         raise OSError(error.errno, f"cannot write {target}: {_ADVICE[error.errno]} ({error})") from error
+
+
+def _elsewhere(error: OSError, target: str | os.PathLike[str]) -> bool:
+    """Whether an error names a file that is neither in the folder of ``target`` nor a folder above it."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    named, folder = Path(os.path.abspath(error.filename)), Path(os.path.abspath(target)).parent
+    return not (named.is_relative_to(folder) or folder.is_relative_to(named))
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike[str], lock: str) -> Iterator[None]:
+    """Make a folder and let one process at a time work in it; the others wait.
+
+    Args:
+        folder: the folder. Missing parent folders are made.
+        lock: name of the lock file in it.
+
+    Raises:
+        OSError: the folder is not writable; the message names it and what to do.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    held = FileLock(folder / lock)
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            logger.warning("waiting for another process that is making %s", folder)
+            held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 @contextlib.contextmanager

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from voxel_ext.errors import InvalidInputError, VoxelExtError
+from voxel_ext.errors import InvalidInputError, VoxelExtError, check_option
 
 logger = logging.getLogger(__name__)
+
+MONAI_OPTIONS = (
+    "run_id",
+    "init_id",
+    "final_id",
+    "meta_file",
+    "config_file",
+    "logging_file",
+    "tracking",
+    "args_file",
+)
+"""Options of ``monai.bundle run`` itself."""
+
+
+def start(*output_folders: str | os.PathLike[str]) -> None:
+    """What every command of a bundle does first: clear errors, known options, writable output folders.
+
+    Args:
+        output_folders: see :func:`check_writable`.
+
+    Raises:
+        InvalidInputError: an option is not known, or a folder cannot be written to.
+    """
+    end_with_the_reason()
+    check_option_names()
+    check_writable(*output_folders)
 
 
 def end_with_the_reason() -> None:
@@ -32,12 +60,18 @@ def end_with_the_reason() -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the first :class:`VoxelExtError` in the chain of causes of ``error``, or else the innermost cause."""
+    """Return what a user should read of the chain of causes of ``error``.
+
+    That is the first :class:`VoxelExtError`, or else the first error of the operating system, or else the innermost.
+    """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
-    own = [item for item in chain if isinstance(item, VoxelExtError)]
-    return own[0] if own else chain[-1]
+    for kind in (VoxelExtError, OSError):
+        for item in chain:
+            if isinstance(item, kind):
+                return item
+    return chain[-1]
 
 
 def check_writable(*folders: str | os.PathLike[str]) -> None:
@@ -55,27 +89,124 @@ def check_writable(*folders: str | os.PathLike[str]) -> None:
             raise InvalidInputError(f"cannot write to the output folder {folder}: {error.strerror or error}") from error
 
 
-def check_patch_size(patch_size: Sequence[int], spatial_dims: int, stride: int) -> None:
+def check_patch_size(size: Sequence[int], spatial_dims: int, stride: int, name: str = "patch_size") -> None:
     """Check that patches have one size per axis, each divisible by the network's stride.
 
     Args:
-        patch_size: voxels per axis.
+        size: voxels per axis.
         spatial_dims: 2 or 3.
         stride: by how much the network reduces the size at its coarsest level.
+        name: the config value that ``size`` comes from.
 
     Raises:
         InvalidInputError: otherwise; gives the nearest sizes that fit.
     """
-    sizes = list(patch_size)
-    if len(sizes) != spatial_dims or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise InvalidInputError(f"patch_size={sizes} must be {spatial_dims} positive whole numbers")
-    if any(size % stride for size in sizes):
-        below = [max(size // stride, 1) * stride for size in sizes]
-        above = [-(-size // stride) * stride for size in sizes]
+    sizes = list(size) if isinstance(size, Sequence) else [size]
+    if len(sizes) != spatial_dims or not all(isinstance(number, int) and number > 0 for number in sizes):
+        raise InvalidInputError(f"{name}={size} must be a list of {spatial_dims} positive whole numbers")
+    if any(number % stride for number in sizes):
+        below = [max(number // stride, 1) * stride for number in sizes]
+        above = [-(-number // stride) * stride for number in sizes]
         raise InvalidInputError(
-            f"patch_size={sizes} is not divisible by the network's stride of {stride} along every axis; "
+            f"{name}={sizes} is not divisible by the network's stride of {stride} along every axis; "
             f"the nearest that fit are {below} and {above}"
         )
+
+
+def switch(name: str, value: object) -> bool:
+    """Read a config value that is true or false; on the command line ``true`` arrives as a text.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise InvalidInputError(f"{name}={value!r} must be true or false")
+
+
+def switch_or_path(name: str, value: object) -> bool | str:
+    """Read a config value that is true, false or a path.
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if isinstance(value, str) and value and value.lower() not in ("true", "false"):
+        return value
+    return switch(name, value)
+
+
+def check_option_names(arguments: Sequence[str] | None = None) -> None:
+    """Refuse options on the command line of ``monai.bundle`` that no config has: MONAI would add them unseen.
+
+    Args:
+        arguments: the command line without the program; default: that of this process, if it is ``monai.bundle run``.
+
+    Raises:
+        InvalidInputError: an option is neither MONAI's nor a value of the config files; gives the nearest name.
+    """
+    from monai.bundle import ConfigParser
+
+    if arguments is None:
+        if not sys.argv[0].endswith(os.path.join("monai", "bundle", "__main__.py")):
+            return
+        arguments = sys.argv[1:]
+    given: dict[str, str] = {}
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--") and len(argument) > 2:
+            name, equals, value = argument[2:].partition("=")
+            following = arguments[position + 1] if position + 1 < len(arguments) else ""
+            given[name.replace("-", "_")] = value if equals else following
+    if "config_file" not in given or "args_file" in given:
+        return
+    files = given["config_file"].strip("[]")
+    known = dict.fromkeys(MONAI_OPTIONS)
+    for file in files.split(","):
+        known |= dict.fromkeys(re.split("#|::", key)[0] for key in ConfigParser.load_config_file(file.strip(" '\"")))
+    for name in given:
+        if not name.startswith("_meta_"):
+            check_option("option", re.split("#|::", name)[0], known)
+
+
+def run_settings(ckpt_dir: str | os.PathLike[str], settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings to report beside a trained network: those it was trained with, then those of this command.
+
+    Settings of this command that differ from the training's are logged as a warning: a network must see its input
+    prepared as in training.
+
+    Args:
+        ckpt_dir: folder of the checkpoints, where training left ``settings.json``; nothing is added without it.
+        settings: those of this command.
+
+    Raises:
+        InvalidInputError: ``settings.json`` cannot be read.
+    """
+    file = Path(ckpt_dir) / "settings.json"
+    if not file.is_file():
+        return dict(settings)
+    try:
+        trained = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"{file} is not a settings file ({error})") from error
+    for name in ("architecture", "spatial_dims", "depth", "start_channels", "gamma", "seed", "validation_fraction"):
+        if name in trained and name in settings and trained[name] != settings[name]:
+            logger.warning("%s was %r in training, is now %r", name, trained[name], settings[name])
+    return {"training": trained, "this command": dict(settings)}
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of this machine, as ``torchrun`` gives it.
+
+    Raises:
+        InvalidInputError: the command was not started by ``torchrun``.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None:
+        raise InvalidInputError(
+            "training on several devices is started by torchrun: torchrun --nproc_per_node=2 -m monai.bundle run ..."
+        )
+    return int(rank)
 
 
 def prepared_dataset(
@@ -83,6 +214,7 @@ def prepared_dataset(
     prepared_dir: str | os.PathLike[str],
     prepare_config: str | Sequence[str],
     bundle_root: str | os.PathLike[str],
+    spatial_dims: int = 3,
 ) -> str:
     """Return the data set to use: the given one, or else the bundle's synthetic one, made first if need be.
 
@@ -91,6 +223,7 @@ def prepared_dataset(
         prepared_dir: where the bundle's ``run prepare`` puts its data.
         prepare_config: the config file (or files) of ``run prepare``.
         bundle_root: passed on to it.
+        spatial_dims: passed on to it.
 
     Raises:
         MissingDataError: ``dataset_dir`` was given and does not exist or is empty.
@@ -102,7 +235,7 @@ def prepared_dataset(
 
         parser = ConfigParser()
         parser.read_config(prepare_config if isinstance(prepare_config, str) else list(prepare_config))
-        parser.update({"bundle_root": str(bundle_root), "dataset_dir": output_dir})
+        parser.update({"bundle_root": str(bundle_root), "dataset_dir": output_dir, "spatial_dims": spatial_dims})
         parser.get_parsed_content("prepare")
 
     return ensure_dataset(dataset_dir, prepared_dir, prepare)

@@ -24,9 +24,13 @@ def run_command(run_id: str, files: list[str], **override: Any) -> None:
     workflow.finalize()
 
 
+def environment() -> dict[str, str]:
+    """The environment of a command: this checkout first, one thread."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def shell(command: list[str], folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run ``python -m ...`` as a user would, in ``folder``."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
     )

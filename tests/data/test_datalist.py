@@ -32,11 +32,11 @@ def test_volumes_and_stacks_in_order(tmp_path):
     hdf5(tmp_path / "sub" / "d.h5", raw=VOLUME, label=VOLUME)
     shutil.copy(tmp_path / "b.h5", tmp_path / "b.h5.partial")
     assert list_volumes(tmp_path) == [
-        {"image": f"{tmp_path}/a.zarr/raw", "label": f"{tmp_path}/a.zarr/label", "name": "a"},
-        {"image": f"{tmp_path}/b.h5/data[0]", "label": f"{tmp_path}/b.h5/labels[0]", "name": "b_0000"},
-        {"image": f"{tmp_path}/b.h5/data[1]", "label": f"{tmp_path}/b.h5/labels[1]", "name": "b_0001"},
-        {"image": f"{tmp_path}/b.h5/data[2]", "label": f"{tmp_path}/b.h5/labels[2]", "name": "b_0002"},
-        {"image": f"{tmp_path}/c.hdf5/raw", "label": f"{tmp_path}/c.hdf5/label", "name": "c"},
+        {"image": f"{tmp_path}/a.zarr/raw", "label": f"{tmp_path}/a.zarr/label"},
+        {"image": f"{tmp_path}/b.h5/data[0]", "label": f"{tmp_path}/b.h5/labels[0]"},
+        {"image": f"{tmp_path}/b.h5/data[1]", "label": f"{tmp_path}/b.h5/labels[1]"},
+        {"image": f"{tmp_path}/b.h5/data[2]", "label": f"{tmp_path}/b.h5/labels[2]"},
+        {"image": f"{tmp_path}/c.hdf5/raw", "label": f"{tmp_path}/c.hdf5/label"},
     ]
 
 
@@ -46,15 +46,15 @@ def test_one_file(tmp_path, name):
         hdf5(tmp_path / name, raw=VOLUME)
     else:
         zarr.open_group(tmp_path / name, mode="w").create_array("raw", data=VOLUME)
-    expected = [{"image": f"{tmp_path / name}/raw", "name": "a"}]
+    expected = [{"image": f"{tmp_path / name}/raw"}]
     assert list_volumes(tmp_path / name, require_label=False) == expected
 
 
 def test_two_dimensions(tmp_path):
     hdf5(tmp_path / "a.h5", raw=VOLUME, label=VOLUME)
     hdf5(tmp_path / "b.h5", raw=VOLUME[0], label=VOLUME[0])
-    names = [entry["name"] for entry in list_volumes(tmp_path, spatial_dims=2)]
-    assert names == ["a_0000", "a_0001", "a_0002", "b"]
+    images = [entry["image"] for entry in list_volumes(tmp_path, spatial_dims=2)]
+    assert images == [f"{tmp_path}/{name}" for name in ("a.h5/raw[0]", "a.h5/raw[1]", "a.h5/raw[2]", "b.h5/raw")]
 
 
 def test_own_and_nested_keys(tmp_path):
@@ -64,7 +64,6 @@ def test_own_and_nested_keys(tmp_path):
     (entry,) = list_volumes(tmp_path, image_key="volumes/fluorescence", label_key=["label", "volumes/mask"])
     assert entry["image"] == f"{tmp_path}/a.h5/volumes/fluorescence"
     assert entry["label"] == f"{tmp_path}/a.h5/volumes/mask"
-    assert entry["name"] == "a"
 
 
 def test_ome_zarr(tmp_path):
@@ -73,6 +72,17 @@ def test_ome_zarr(tmp_path):
     root.attrs["ome"] = {"version": "0.5", "multiscales": [{"datasets": [{"path": "s0"}]}]}
     (entry,) = list_volumes(tmp_path, require_label=False)
     assert entry["image"] == f"{tmp_path}/a.zarr/s0"
+
+
+@pytest.mark.parametrize(
+    "images", ["text", [{"name": "x"}], [{"datasets": []}], [{"datasets": [{"path": 3}]}], {"datasets": []}]
+)
+def test_malformed_ome_zarr(tmp_path, images):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    root.create_array("s0", data=VOLUME)
+    root.attrs["ome"] = {"version": "0.5", "multiscales": images}
+    with pytest.raises(InvalidInputError, match=r"a\.zarr has malformed metadata .*OME-Zarr 0\.4 or 0\.5"):
+        list_volumes(tmp_path)
 
 
 def test_missing_or_empty_folder(tmp_path):
@@ -98,7 +108,7 @@ def test_no_file_has_the_key(tmp_path):
 def test_file_without_the_key_is_left_out_with_a_warning(tmp_path, caplog):
     hdf5(tmp_path / "a.h5", volume=VOLUME)
     hdf5(tmp_path / "b.h5", raw=VOLUME, label=VOLUME)
-    assert [entry["name"] for entry in list_volumes(tmp_path)] == ["b"]
+    assert [entry["image"] for entry in list_volumes(tmp_path)] == [f"{tmp_path}/b.h5/raw"]
     assert "a.h5 has: volume (3, 4, 5) uint8" in caplog.text
 
 
@@ -106,7 +116,7 @@ def test_no_label(tmp_path):
     hdf5(tmp_path / "a.h5", raw=VOLUME, lable=VOLUME)
     with pytest.raises(MissingDataError, match=r"a\.h5 has no label dataset \['label', 'labels'\]; it has: lable"):
         list_volumes(tmp_path)
-    assert list_volumes(tmp_path, require_label=False) == [{"image": f"{tmp_path}/a.h5/raw", "name": "a"}]
+    assert list_volumes(tmp_path, require_label=False) == [{"image": f"{tmp_path}/a.h5/raw"}]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +147,11 @@ def test_plain_images_beside_their_labels(tmp_path):
     for name in ("a.nii.gz", "a_label.nii.gz", "b.tif", "b_label.tif"):
         (tmp_path / name).write_text("not opened here")
     assert list_volumes(tmp_path) == [
-        {"image": f"{tmp_path}/a.nii.gz", "label": f"{tmp_path}/a_label.nii.gz", "name": "a"},
-        {"image": f"{tmp_path}/b.tif", "label": f"{tmp_path}/b_label.tif", "name": "b"},
+        {"image": f"{tmp_path}/a.nii.gz", "label": f"{tmp_path}/a_label.nii.gz"},
+        {"image": f"{tmp_path}/b.tif", "label": f"{tmp_path}/b_label.tif"},
     ]
     (tmp_path / "b_label.tif").unlink()
-    assert list_volumes(tmp_path, require_label=False)[1] == {"image": f"{tmp_path}/b.tif", "name": "b"}
+    assert list_volumes(tmp_path, require_label=False)[1] == {"image": f"{tmp_path}/b.tif"}
     with pytest.raises(MissingDataError, match=r"b\.tif has no label: .*b_label\.tif does not exist"):
         list_volumes(tmp_path)
 
@@ -150,15 +160,13 @@ def test_plain_images_in_folders(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.nrrd").write_text("not opened here")
-    assert list_volumes(tmp_path) == [
-        {"image": f"{tmp_path}/images/a.nrrd", "label": f"{tmp_path}/labels/a.nrrd", "name": "a"}
-    ]
+    assert list_volumes(tmp_path) == [{"image": f"{tmp_path}/images/a.nrrd", "label": f"{tmp_path}/labels/a.nrrd"}]
 
 
 @pytest.mark.skipif(not NUCLEI.is_dir(), reason="the real data set is not beside this checkout")
 def test_real_folder():
     (entry,) = list_volumes(NUCLEI)
-    assert entry["name"] == "1135_mini"
+    assert entry["image"].endswith("1135_mini.h5/raw")
     loaded = LoadImaged(["image", "label"], ensure_channel_first=True)(entry)
     assert loaded["image"].shape == loaded["label"].shape == (1, 100, 100, 100)
     assert len(loaded["label"].unique()) == 55

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,10 +15,10 @@ import pytest
 import torch
 import zarr
 from monai.transforms import LoadImaged
-from tiny_volumes import TinyVolumes, tiny
+from tiny_volumes import TinyVolumes, killed, tiny
 
-from voxel_ext.data import SyntheticVolumes, datalists, prepare_synthetic
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.data import SyntheticVolumes, datalists, preparation, prepare_synthetic
+from voxel_ext.errors import InvalidInputError, VoxelExtError
 
 FORMATS = ["h5", "zarr"]
 FILES = ["train/train_1", "train/train_2", "val/val"]
@@ -96,22 +97,31 @@ def test_layout_of_hdf5(tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_data_list_loads(tmp_path, format):
-    lists = datalists(prepare(tmp_path, format=format), min_shape=(5, 6, 7))
+    lists = datalists(prepare(tmp_path, format=format))
     assert {part: len(entries) for part, entries in lists.items()} == {"train": 6, "val": 2}
     item = LoadImaged(["image", "label"], ensure_channel_first=True)(lists["train"][4])
     assert np.array_equal(item["image"].numpy(), tiny(4)["image"].astype(np.float16)[None])
     assert np.array_equal(item["label"].numpy(), tiny(4)["label"][None])
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_same_result_with_worker_processes_and_other_global_state(tmp_path, format):
+def test_same_result_with_worker_processes_and_other_global_state(tmp_path, monkeypatch):
+    start, started = preparation._start_pool, []
+    monkeypatch.setattr(preparation, "_start_pool", lambda count: [started.append(count), start(count)][1])
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    prepare(tmp_path / "a", format=format, num_workers=0)
+    prepare(tmp_path / "a", num_workers=0)
+    assert started == []
     np.random.seed(7)  # noqa: NPY002
-    prepare(tmp_path / "b", format=format, num_workers=2)
+    prepare(tmp_path / "b", num_workers=2)
+    assert started == [2]
     assert torch.equal(torch.get_rng_state(), state)
-    assert everything(tmp_path / "a", format) == everything(tmp_path / "b", format)
+    assert everything(tmp_path / "a", "h5") == everything(tmp_path / "b", "h5")
+
+
+def test_worker_process_that_ends(tmp_path):
+    with pytest.raises(VoxelExtError, match=r"a worker process ended unexpectedly.*lower num_workers.*are kept"):
+        prepare(tmp_path, killed, num_workers=1)
+    prepare(tmp_path)
 
 
 def test_volumes_are_distinct_within_and_between_seeds(tmp_path):
@@ -183,19 +193,68 @@ def test_generator_options_are_compared(tmp_path):
         prepare(tmp_path, SyntheticVolumes(TinyVolumes, size=(3, 4, 6)))
 
 
-def test_other_format_and_foreign_files_are_refused(tmp_path):
+@pytest.mark.parametrize("option", [object(), {1, 2}, {(1, 2): 3}, 1j])
+def test_options_that_cannot_be_recorded(tmp_path, option):
+    with pytest.raises(InvalidInputError, match=r"options of tiny_volumes\.TinyVolumes cannot be recorded as JSON"):
+        prepare(tmp_path / "out", SyntheticVolumes(TinyVolumes, size=option))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_version_is_recorded_but_not_compared(tmp_path, format, caplog, monkeypatch):
+    monkeypatch.setattr("voxel_ext.data.volume_store.__version__", "0.0.7")
+    prepare(tmp_path, format=format)
+    path = tmp_path / f"train/train_1.{format}"
+    root = zarr.open_group(path, mode="r") if format == "zarr" else h5py.File(path)
+    assert root.attrs["voxel_ext_version"] == "0.0.7"
+    del root
+    monkeypatch.undo()
+    caplog.set_level(logging.INFO)
+    prepare(tmp_path, format=format)
+    assert "is complete" in caplog.text
+
+
+def test_other_format_is_refused_or_replaced(tmp_path):
     prepare(tmp_path / "a")
-    with pytest.raises(InvalidInputError, match=r"3 files do not belong .*train_1\.h5"):
+    with pytest.raises(InvalidInputError, match=r"3 files do not belong .*train_1\.h5.*overwrite=True"):
         prepare(tmp_path / "a", format="zarr")
+    prepare(tmp_path / "a", format="zarr", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "a" / "train").iterdir()) == ["train_1.zarr", "train_2.zarr"]
+
+
+@pytest.mark.parametrize("name", ["val/val.h5", "train/mine.h5", "train/MINE.H5", "val/mine.zarr", "val/val.zarr"])
+@pytest.mark.parametrize("kind", ["recording", "settings of another program", "damaged"])
+def test_files_of_others_are_never_replaced_nor_removed(tmp_path, name, kind):
+    prepare(tmp_path)
+    (tmp_path / "train" / "train_1.h5").unlink()
+    mine = tmp_path / name
+    mine.unlink(missing_ok=True)
+    if kind == "damaged":
+        mine.write_bytes(b"\x89HDF")
+    else:
+        root = zarr.open_group(mine, mode="w") if mine.suffix == ".zarr" else h5py.File(mine, "w")
+        root.attrs["settings"] = "7" if kind == "settings of another program" else ""
+        del root
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".prepare.lock"}
+    with pytest.raises(InvalidInputError, match=rf"(?i){mine.name}.*not made by prepare, or damaged: move it"):
+        prepare(tmp_path, overwrite=True, dtype="float32")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".prepare.lock"} == before
+    mine.rename(tmp_path / f"moved{mine.suffix}")
+    prepare(tmp_path, overwrite=True, dtype="float32")
+
+
+def test_foreign_files_are_refused(tmp_path):
+    prepare(tmp_path / "a")
     (tmp_path / "b" / "val").mkdir(parents=True)
     (tmp_path / "b" / "val" / "val.h5").write_text("not HDF5")
-    with pytest.raises(InvalidInputError, match=r"val\.h5 cannot be opened.*overwrite=True"):
+    with pytest.raises(InvalidInputError, match=r"val\.h5 cannot be opened.*move it"):
         prepare(tmp_path / "b")
     with h5py.File(tmp_path / "b" / "val" / "val.h5", "w") as root:
         root["data"] = np.ones(3)
-    with pytest.raises(InvalidInputError, match=r"val\.h5 does not tell how it was made.*overwrite=True"):
+    with pytest.raises(InvalidInputError, match=r"val\.h5 does not tell how it was made.*move it"):
         prepare(tmp_path / "b")
-    prepare(tmp_path / "b", overwrite=True)
+    (tmp_path / "b" / "val" / "val.h5").unlink()
+    prepare(tmp_path / "b")
     assert everything(tmp_path / "a", "h5") == everything(tmp_path / "b", "h5")
 
 
@@ -205,28 +264,41 @@ def wait_for_lines(path, count, process):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_kill_and_resume(tmp_path, format, num_workers):
+def ended(pid):
+    """Whether a process is no more, or waits for its parent to take note of its end."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize(
+    ("format", "num_workers", "kills"), [("h5", 0, (4, 12, 20)), ("zarr", 0, (4, 12, 20)), ("h5", 1, (8,))]
+)
+def test_kill_and_resume(tmp_path, format, num_workers, kills):
     """Killed several times, in the middle of files: the same bytes as without, and no volume is made over and over."""
     options = {"volumes_per_file": 12, "format": format, "num_workers": num_workers}
     log = tmp_path / "log"
     # in total more than what a pipe holds, so that an orphaned worker process could get stuck
     generator = SyntheticVolumes(TinyVolumes, size=(24, 40, 40), log=str(log), pause=0.01)
     fork = multiprocessing.get_context("fork")
-    for lines in (4, 12, 20):
+    for lines in kills:
         process = fork.Process(target=prepare, args=(tmp_path / "killed", generator), kwargs=options)
         process.start()
         wait_for_lines(log, lines, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers = children.read_text().split() if children.exists() else []
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "killed" / "dataset.json").exists()
+        limit = time.monotonic() + 30
+        while not all(map(ended, workers)):
+            assert time.monotonic() < limit, f"worker processes {workers} go on without their parent"
+            time.sleep(0.05)
     prepare(tmp_path / "killed", generator, **options)
     seeds = log.read_text().split()
     assert len(set(seeds)) == 26
     assert len(seeds) < 26 + 3 * 6
-    prepare(tmp_path / "whole", generator, **options)
+    prepare(tmp_path / "whole", generator, **{**options, "num_workers": 0})
     assert everything(tmp_path / "killed", format) == everything(tmp_path / "whole", format)
     assert not [path for path in (tmp_path / "killed").rglob("*") if path.name.endswith(".partial")]
 
@@ -270,7 +342,7 @@ def test_damaged_partial_file(tmp_path, format, damage, message, caplog):
 def test_error_of_the_generator_is_seen_and_work_is_kept(tmp_path, format, caplog):
     generator = SyntheticVolumes(TinyVolumes, failing=str(tmp_path / "failing"))
     (tmp_path / "failing").write_text("4")
-    for workers in (0, 2):
+    for workers in (0, 1) if format == "h5" else (0,):
         with pytest.raises(ArithmeticError, match="seed 4"):
             prepare(tmp_path / "a", generator, format=format, num_workers=workers)
     assert not (tmp_path / "a" / "dataset.json").exists()
@@ -280,6 +352,14 @@ def test_error_of_the_generator_is_seen_and_work_is_kept(tmp_path, format, caplo
     assert "after 1 of 3 volumes" in caplog.text
     prepare(tmp_path / "b", generator, format=format)
     assert everything(tmp_path / "a", format) == everything(tmp_path / "b", format)
+
+
+def test_file_system_errors_of_the_generator_are_its_own(tmp_path):
+    def full(seed):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device$"):
+        prepare(tmp_path, full)
 
 
 def prepare_under_a_limit(folder, format, report):
@@ -321,6 +401,10 @@ def test_not_writable(tmp_path):
         ({"label": np.full((5, 6, 7), -1)}, "'label' has values from -1"),
         ({"label": np.zeros((5, 6))}, r"'label' has shape \(5, 6\), its image \(5, 6, 7\)"),
         ({"seeds": np.zeros((2, 3, 4))}, r"'seeds' has shape \(2, 3, 4\)"),
+        ({"data": np.zeros((5, 6, 7))}, "gave 'data', a name that the file needs itself"),
+        ({"labels": np.zeros(3)}, "gave 'labels', a name"),
+        ({"checksum": np.zeros(3)}, "gave 'checksum', a name"),
+        ({"settings": np.zeros(3)}, "gave 'settings', a name"),
         ({"seeds": "text"}, "'seeds' is not an array of numbers but str"),
         ({"parameters": {"x": object()}}, "'parameters' cannot be written as JSON"),
     ],
@@ -357,10 +441,14 @@ def test_other_arrays_over_the_voxels_and_two_dimensions(tmp_path, format):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"train_files": 0}, "train_files=0; expected at least 1"),
+        ({"train_files": 0}, "train_files=0; expected an integer of at least 1"),
+        ({"train_files": "4"}, "train_files='4'; expected an integer"),
+        ({"volumes_per_file": 1.0}, r"volumes_per_file=1\.0; expected an integer"),
+        ({"num_workers": None}, "num_workers=None; expected an integer of at least 0"),
+        ({"seed": True}, "seed=True; expected an integer of at least 0"),
         ({"volumes_per_file": 0}, "volumes_per_file=0"),
         ({"validation_volumes": 0}, "validation_volumes=0"),
-        ({"seed": -1}, "seed=-1; expected at least 0"),
+        ({"seed": -1}, "seed=-1; expected an integer of at least 0"),
         ({"num_workers": -1}, "num_workers=-1"),
         ({"volumes_per_file": 10**6}, "more than the 500000 seeds"),
         ({"format": "hdf"}, "format='hdf' is not known"),

@@ -1,8 +1,10 @@
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
+import numcodecs
 import numpy as np
 import pytest
 import torch
@@ -227,6 +229,17 @@ def test_damaged_zarr(tmp_path, stack):
         LoadImage()(f"{path}/raw")
 
 
+@pytest.mark.parametrize("codec", [numcodecs.Zlib(), numcodecs.GZip(), numcodecs.BZ2(), numcodecs.Zstd()])
+@pytest.mark.parametrize("keep", [0, 2, 60])
+def test_truncated_chunk(tmp_path, stack, codec, keep):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    root.create_array("raw", data=stack[0], chunks=stack[0].shape, compressors=codec)
+    chunk = tmp_path / "a.zarr" / "raw" / "0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:keep])
+    with pytest.raises(InvalidInputError, match="raw cannot be read, the file is damaged"):
+        LoadImage()(tmp_path / "a.zarr" / "raw")
+
+
 def ome(version, scale, unit="micrometer", extra=None):
     axes = [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
     levels = [{"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": scale}]} for i in range(2)]
@@ -275,6 +288,50 @@ def test_impossible_voxel_size_is_ignored_with_a_warning(tmp_path, stack, size, 
         root.create_dataset("raw", data=stack[0]).attrs["element_size_um"] = size
     assert load(tmp_path / "a.h5").pixdim.tolist() == [1, 1, 1]
     assert "ignoring the voxel size" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "size", [0.5, "0.5, 0.5, 0.5", b"x", (0.5, 0.5), (1, 1, 0.5, 0.5), [[1, 1, 1]], ["a", "b", "c"]]
+)
+def test_malformed_voxel_size(store, size):
+    with h5py.File(store, "r+") if store.suffix == ".h5" else nullcontext(zarr.open_group(store, mode="r+")) as root:
+        root["group/raw"].attrs["element_size_um"] = size.decode() if store.suffix == ".zarr" and size == b"x" else size
+    with pytest.raises(
+        InvalidInputError, match=r"vols\..*/group/raw has (malformed metadata|3 axes, .* the voxel size)"
+    ):
+        load(store, "/group/raw")
+
+
+def test_voxel_size_of_all_axes_or_of_the_spatial_ones(tmp_path, stack):
+    with h5py.File(tmp_path / "a.h5", "w") as root:
+        for name, size in {"all": (9, *SIZE), "spatial": SIZE}.items():
+            root.create_dataset(name, data=stack).attrs["element_size_um"] = size
+    for name in ("all", "spatial"):
+        assert load(tmp_path / "a.h5", f"/{name}[1]").pixdim.tolist() == list(SIZE)
+        assert load(tmp_path / "a.h5", f"/{name}", channel_dim=0).pixdim.tolist() == list(SIZE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"axes": [{"name": "y"}, {"name": "x"}]},
+        {"axes": "zyx"[:2]},
+        {"axes": [{"name": n, "unit": ["nanometer"]} for n in "zyx"]},
+        {"datasets": None},
+        {"datasets": {"path": "0"}},
+        {"datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": "x"}]}]},
+        {"datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": ["a", 1, 1]}]}]},
+        {"datasets": [{"path": "0", "coordinateTransformations": ["scale"]}]},
+        {"coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]},
+        {"datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}], "axes": []},
+    ],
+)
+def test_malformed_ome_zarr(tmp_path, stack, change):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    root.attrs.update(ome("0.5", SIZE, extra=change))
+    root.create_array("0", data=stack[0])
+    with pytest.raises(InvalidInputError, match=r"a\.zarr/0 has (malformed metadata|3 axes, .* the voxel size)"):
+        load(tmp_path / "a.zarr", "/0")
 
 
 def test_reader_chosen_by_name_and_suffix(store, tmp_path):

@@ -1,4 +1,5 @@
 import functools
+import json
 import pickle
 
 import numpy as np
@@ -10,7 +11,8 @@ from tiny_volumes import TinyVolumes, tiny
 
 from voxel_ext.data import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.synthetic_volumes import describe_generator
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.errors import InvalidInputError
+from voxel_ext.synthetic import OpticLobe, OpticLobe2D
 
 
 @pytest.mark.parametrize("generator", [TinyVolumes, "tiny_volumes.TinyVolumes"])
@@ -20,9 +22,9 @@ def test_wrapper_calls_the_class(generator):
 
 
 def test_wrapper_refuses_early():
-    with pytest.raises(MissingDataError, match=r"no generator 'tiny_volumes\.Nothing'"):
+    with pytest.raises(InvalidInputError, match=r"no generator 'tiny_volumes\.Nothing'"):
         SyntheticVolumes("tiny_volumes.Nothing")
-    with pytest.raises(MissingDataError, match="no generator 'nowhere'"):
+    with pytest.raises(InvalidInputError, match=r"no generator 'nowhere'.*expected a dotted name such as"):
         SyntheticVolumes("nowhere")
     with pytest.raises(InvalidInputError, match=r"'sise'; it is TinyVolumes\(seed=0, size=\(5, 6, 7\)"):
         SyntheticVolumes(TinyVolumes, sise=3)
@@ -34,6 +36,24 @@ def test_descriptions_tell_generators_apart():
     assert describe_generator(tiny) == {"name": "tiny_volumes.tiny", "options": {}}
     partial = functools.partial(functools.partial(tiny, 1), brightness=2)
     assert describe_generator(partial) == {"name": "tiny_volumes.tiny", "options": {"0": 1, "brightness": 2}}
+
+
+@pytest.mark.parametrize(("kind", "rank"), [(OpticLobe, 3), (OpticLobe2D, 2)])
+def test_description_has_what_the_volumes_depend_on(kind, rank):
+    described = describe_generator(SyntheticVolumes(kind, size=96))
+    assert described == describe_generator(SyntheticVolumes(kind, size=[96] * rank))
+    assert described["options"]["size"] == [96] * rank
+    assert "scale_range" in described["options"]
+    assert not {"seed", "threads"} & set(described["options"])
+    assert json.loads(json.dumps(described)) == described
+    assert described != describe_generator(SyntheticVolumes(kind, size=97))
+    with pytest.raises(InvalidInputError, match="size=3"):
+        describe_generator(SyntheticVolumes(kind, size=3))
+
+
+def test_number_of_threads_is_no_setting():
+    described = [describe_generator(SyntheticVolumes(OpticLobe, threads=threads)) for threads in (1, 2)]
+    assert described[0] == described[1]
 
 
 def test_items_are_volumes_of_consecutive_seeds():

@@ -11,9 +11,9 @@ import pytest
 import torch
 import zarr
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, LoadImaged, SaveImage, SaveImaged
+from monai.transforms import Compose, LoadImage, LoadImaged, SaveImage
 
-from voxel_ext.data import HDF5Writer, ZarrWriter, volume_name
+from voxel_ext.data import HDF5Writer, SaveVolume, SaveVolumed, ZarrWriter, volume_name
 from voxel_ext.errors import InvalidInputError
 
 SUFFIXES = [".h5", ".hdf5", ".zarr"]
@@ -22,13 +22,15 @@ AFFINE = np.array([[0.5, 0, 0, 3], [0, 0.25, 0, 4], [0, 0, 0.125, 5], [0, 0, 0, 
 
 def image_of(shape, dtype=torch.int32, highest=200, affine=None):
     data = torch.randint(0, highest, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    affine = np.eye(len(shape)) if affine is None else affine
-    return MetaTensor(data, affine=affine, meta={"filename_or_obj": "in/vol.h5/raw", "spatial_shape": shape[1:]})
+    meta = {"filename_or_obj": "in/vol.h5/raw", "spatial_shape": shape[1:]}
+    if affine is not None:
+        meta["unit"] = "micrometer"
+    return MetaTensor(data, affine=np.eye(len(shape)) if affine is None else affine, meta=meta)
 
 
 def saver(folder, suffix, **options):
     options = {"output_dtype": np.uint8, "print_log": False, "separate_folder": False, **options}
-    return SaveImage(folder, "seg", suffix, output_name_formatter=volume_name, **options)
+    return SaveVolume(folder, "seg", suffix, output_name_formatter=volume_name, **options)
 
 
 def writer_of(suffix):
@@ -63,6 +65,23 @@ def test_voxel_size(tmp_path, suffix, channels):
     saver(tmp_path, suffix)(image_of((channels, 5, 6, 7), affine=AFFINE))
     again = LoadImage(channel_dim=0 if channels > 1 else None)(tmp_path / f"vol_seg{suffix}")
     assert again.pixdim.tolist() == [0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("given", [True, False])
+def test_only_a_voxel_size_of_the_source_is_written(tmp_path, suffix, given):
+    with h5py.File(tmp_path / "vol.h5", "w") as root:
+        root["raw"] = np.ones((5, 6, 7), np.uint8)
+        if given:
+            root["raw"].attrs["element_size_um"] = (0.5, 0.25, 0.125)
+    image = LoadImage(ensure_channel_first=True)(tmp_path / "vol.h5")
+    assert image.meta["unit"] == ("micrometer" if given else "")
+    saver(tmp_path, suffix)(image)
+    if suffix == ".zarr":
+        assert ("ome" in zarr.open_group(tmp_path / "vol_seg.zarr", mode="r").attrs) == given
+    else:
+        with h5py.File(tmp_path / f"vol_seg{suffix}") as root:
+            assert ("element_size_um" in root["segmentation"].attrs) == given
 
 
 def test_layout_of_hdf5(tmp_path):
@@ -111,7 +130,7 @@ def test_data_types(tmp_path, dtype):
 def test_values_that_do_not_fit(tmp_path, value):
     image = image_of((1, 5, 6, 7), torch.float32)
     image[0, 1, 2, 3] = value
-    with pytest.raises(RuntimeError, match="do not fit into output_dtype uint8"):
+    with pytest.raises(InvalidInputError, match="do not fit into output_dtype uint8"):
         saver(tmp_path, ".h5")(image)
     assert os.listdir(tmp_path) == []
 
@@ -148,7 +167,7 @@ def test_load_then_save_dictionary(tmp_path):
     with h5py.File(tmp_path / "vols.h5", "w") as root:
         root["data"] = np.random.default_rng(0).integers(0, 9, (3, 4, 5, 6))
     item = LoadImaged("image", ensure_channel_first=True)({"image": f"{tmp_path}/vols.h5/data[2]"})
-    SaveImaged(
+    SaveVolumed(
         "image", output_dir=tmp_path / "out", output_ext=".h5", output_postfix="seg", output_dtype=np.uint8,
         output_name_formatter=volume_name, print_log=False,
     )(item)  # fmt: skip
@@ -214,13 +233,50 @@ def test_not_writable(tmp_path, suffix):
         saver(tmp_path / "file" / "sub", suffix)(image_of((1, 4, 4, 4)))
 
 
-def test_user_of_save_image_sees_the_message(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_full_disk_while_saving(tmp_path, suffix, monkeypatch):
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(h5py.Group, "create_dataset", full)
-    with pytest.raises(RuntimeError, match=r"cannot write .*vol_seg\.h5: the disk is full"):
-        saver(tmp_path, ".h5")(image_of((1, 4, 4, 4)))
+    item = {"pred": image_of((1, 4, 4, 4))}
+    save = SaveVolumed(
+        "pred", output_dir=tmp_path, output_ext=suffix, output_postfix="seg", print_log=False,
+        output_name_formatter=volume_name, separate_folder=False,
+    )  # fmt: skip
+    save(item)
+    with monkeypatch.context() as patched:
+        patched.setattr(zarr.Group, "create_array", full)
+        patched.setattr(h5py.Group, "create_dataset", full)
+        with pytest.raises(
+            OSError, match=rf"^\[Errno 28\] cannot write .*vol_seg\{suffix}: the disk is full"
+        ) as caught:
+            save(item)
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(RuntimeError, match="SaveVolumed") as caught:
+            Compose([save])(item)
+        assert str(caught.value.__cause__).startswith("[Errno 28] cannot write")
+    save(item)
+    assert np.array_equal(stored(tmp_path / f"vol_seg{suffix}")[None], item["pred"].numpy())
+
+
+def test_saving_reports_other_errors_as_monai_does(tmp_path):
+    class Broken(HDF5Writer):
+        def write(self, *_args, **_options):
+            raise KeyError("inside")
+
+    with pytest.raises(RuntimeError, match=r"(?s)SaveVolume cannot find a suitable writer .*inside"):
+        saver(tmp_path, ".h5", writer=Broken)(image_of((1, 4, 4, 4)))
+    for missing in ({}, {"other": 1}):
+        with pytest.raises(KeyError, match="pred"):
+            SaveVolumed("pred", output_dir=tmp_path)(missing)
+        assert SaveVolumed("pred", output_dir=tmp_path, allow_missing_keys=True)(missing) == missing
+
+
+def test_saving_in_monai_works_too(tmp_path):
+    SaveImage(tmp_path, "seg", ".h5", output_name_formatter=volume_name, separate_folder=False, print_log=False)(
+        image_of((1, 4, 4, 4))
+    )
+    assert np.array_equal(stored(tmp_path / "vol_seg.h5")[None], image_of((1, 4, 4, 4)).numpy())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A fast generator of synthetic volumes, importable by worker processes."""
 
+import os
 import time
 from pathlib import Path
 
@@ -39,3 +40,7 @@ class TinyVolumes:
 
 def tiny(seed):
     return TinyVolumes(seed).generate()
+
+
+def killed(seed):
+    os._exit(9)

@@ -72,9 +72,12 @@ def test_new_run_moves_the_earlier_one_aside(make_run):
 def test_resume_says_which_settings_differ(make_run, caplog):
     make_run(1, settings={"learning_rate": 0.01})()
     with caplog.at_level("WARNING"):
-        run = make_run(2, resume=True, settings={"learning_rate": 0.5})()
+        run = make_run(2, resume=True, settings={"learning_rate": 0.5, "patch": (8, 8)})()
     assert "learning_rate was 0.01, is now 0.5" in caplog.text
-    assert json.loads((run.checkpoint.ckpt_dir / "settings.json").read_text()) == {"learning_rate": 0.5}
+    assert json.loads((run.checkpoint.ckpt_dir / "settings.json").read_text()) == {
+        "learning_rate": 0.5,
+        "patch": [8, 8],
+    }
 
 
 def test_resume_without_checkpoint_starts_anew_with_a_warning(make_run, caplog):
@@ -140,6 +143,14 @@ def test_missing_and_bad_checkpoints(make_run, tmp_path):
             make_run(2, resume=str(path))()
     with pytest.raises(CheckpointError, match="has no epoch, network, optimizer"):
         make_run(2, resume=str(last.parent / "model.pt"))()
+
+
+def test_resume_with_another_optimizer_is_refused(make_run):
+    path = make_run(1)().checkpoint.ckpt_dir / "checkpoint_last.pt"
+    content = read_checkpoint(path)
+    save_checkpoint(path, content | {"kinds": content["kinds"] | {"optimizer": "RMSprop"}})
+    with pytest.raises(CheckpointError, match="its optimizer was a RMSprop, now it is a Adam"):
+        make_run(2, resume=True)()
 
 
 def test_failed_resume_leaves_the_earlier_run_untouched(make_run):

@@ -1,6 +1,7 @@
 """The optic lobe generator: determined by its seed, exact ground truth, statistics, bad settings."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.synthetic import OpticLobe
+from voxel_ext.synthetic import OpticLobe, _checks
 
 SMALL = {"min_points": 20, "subdivisions": (5, 6)}
 ARRAYS = ("image", "label", "seeds", "points", "radial", "types")
@@ -50,6 +51,20 @@ def test_the_number_of_threads_does_not_matter(seed):
     first = small(seed, threads=1)
     for threads in (2, 5):
         assert_same(first, small(seed, threads=threads))
+
+
+class DefaultThreads(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return _checks.check_threads(None), _checks.check_threads(3)
+
+
+def test_worker_processes_use_one_thread_each():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert DefaultThreads()[0] == (cores, 3)
+    assert [batch.item() for batch in next(iter(DataLoader(DefaultThreads(), num_workers=1)))] == [1, 3]
 
 
 def test_numpy_global_state_is_neither_used_nor_changed():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size, normalize, pick_slices, shrink
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size, normalize, pick_slices, shrink
 from voxel_ext.visualize.colors import PREDICTION, blend, outline, overlay, rgb
 
 
@@ -90,23 +90,23 @@ def test_shrink_keeps_mean_and_extent():
 )
 def test_images_that_cannot_be_drawn_are_refused(image, message):
     with pytest.raises(InvalidInputError, match=message):
-        check_image(image)
+        as_image(image)
 
 
 def test_large_finite_values_are_not_taken_for_infinity():
-    assert check_image(np.full((4, 4), 3e38, dtype=np.float32)).max() > 1e38
+    assert as_image(np.full((4, 4), 3e38, dtype=np.float32)).max() > 1e38
 
 
 def test_labels_of_every_type():
     image = np.zeros((1, 4))
-    assert check_labels([[True, False, True, False]], image, "mask").tolist() == [[1, 0, 1, 0]]
-    assert check_labels(np.array([[0.2, 0.7, 1, 0]]), image, "mask").tolist() == [[0, 1, 1, 0]]
-    assert check_labels(np.array([[0.0, 7, -1, 2]]), image, "mask").tolist() == [[0, 7, 0, 2]]
-    assert check_labels(np.array([[0, -1, 2**40, 2]]), image, "mask").tolist() == [[0, 0, 2**31 - 1, 2]]
+    assert as_labels([[True, False, True, False]], image, "mask").tolist() == [[1, 0, 1, 0]]
+    assert as_labels(np.array([[0.2, 0.7, 1, 0]]), image, "mask").tolist() == [[0, 1, 1, 0]]
+    assert as_labels(np.array([[0.0, 7, -1, 2]]), image, "mask").tolist() == [[0, 7, 0, 2]]
+    assert as_labels(np.array([[0, -1, 2**40, 2]]), image, "mask").tolist() == [[0, 0, 2**31 - 1, 2]]
     with pytest.raises(InvalidInputError, match=r"mask has shape \(4, 1\) but the image has shape \(1, 4\)"):
-        check_labels(np.zeros((4, 1)), image, "mask")
+        as_labels(np.zeros((4, 1)), image, "mask")
     with pytest.raises(InvalidInputError, match="expected bool"):
-        check_labels(np.zeros((1, 4), dtype=complex), image, "mask")
+        as_labels(np.zeros((1, 4), dtype=complex), image, "mask")
 
 
 @pytest.mark.parametrize("voxel_size", [(1, 1), (1, 0, 1), (1, -2, 1), (1, np.nan, 1)])

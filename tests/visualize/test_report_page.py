@@ -139,7 +139,9 @@ def test_large_volumes_are_thinned():
 
 def test_rows_alone_are_averaged_where_defined(tmp_path):
     path = write_report(
-        tmp_path / "r.html", "t", metrics=[{"name": "a", "iou": 0.2}, {"name": "b", "iou": 0.6}, {"iou": float("nan")}]
+        tmp_path / "r.html",
+        "t",
+        metric_rows=[{"name": "a", "iou": 0.2}, {"name": "b", "iou": 0.6}, {"iou": float("nan")}],
     )
     text = Page(path).text
     assert "iou 0.400" in text

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.visualize import volume_scene
+from voxel_ext.visualize import scene, volume_scene
 from voxel_ext.visualize.scene import mask_mesh
 
 
@@ -33,10 +33,11 @@ def test_mesh_of_a_ball_has_its_volume_and_place():
     np.testing.assert_allclose((vertices.max(0) + vertices.min(0)) / 2, center + 0.5, atol=0.2)
 
 
-def test_mesh_follows_the_voxel_size_and_the_limit_of_vertices():
+def test_mesh_follows_the_voxel_size_and_the_limit_of_vertices(monkeypatch):
     mask = sum((axis - 24) ** 2 for axis in np.indices((48, 48, 48))) < 18**2
     fine, _ = mask_mesh(mask, (2, 1, 0.5))
-    coarse, faces = mask_mesh(mask, (2, 1, 0.5), max_vertices=900)
+    monkeypatch.setattr(scene, "_MAX_VERTICES", 900)
+    coarse, faces = mask_mesh(mask, (2, 1, 0.5))
     assert len(coarse) <= 900 < len(fine)
     np.testing.assert_allclose(np.ptp(fine, axis=0), 36 * np.array([2, 1, 0.5]), rtol=0.06)
     np.testing.assert_allclose(np.ptp(coarse, axis=0), 36 * np.array([2, 1, 0.5]), rtol=0.15)

@@ -9,6 +9,7 @@ from voxel_ext.data.ensure import ensure_dataset
 from voxel_ext.data.naming import volume_name
 from voxel_ext.data.preparation import prepare_synthetic
 from voxel_ext.data.readers import HDF5Reader, ZarrReader, register_readers
+from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
@@ -16,6 +17,8 @@ from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
 __all__ = [
     "HDF5Reader",
     "HDF5Writer",
+    "SaveVolume",
+    "SaveVolumed",
     "SyntheticDataset",
     "SyntheticVolumes",
     "VolumeAddress",

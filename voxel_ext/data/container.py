@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.hdf5 import read_hdf5
@@ -17,6 +20,12 @@ logger = logging.getLogger(__name__)
 
 VOXEL_SIZE_ATTRIBUTE = "element_size_um"
 """Attribute of an HDF5 dataset with its voxel size in micrometers, as ilastik and PlantSeg write it."""
+
+UNIT_KEY, MICROMETER = "unit", "micrometer"
+"""Key and value of the metadata of images whose affine is in micrometers."""
+
+READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zlib.error)
+"""What h5py, zarr and their codecs raise when they read damaged data."""
 
 
 @contextmanager
@@ -77,6 +86,12 @@ def get_node(group: Any, key: str) -> Any | None:
         return None
 
 
+def get_array(group: Any, key: str) -> Any | None:
+    """The array at a path inside a group, or None."""
+    node = get_node(group, key)
+    return node if node is not None and is_array(node) else None
+
+
 def find_array(root: Any, address: VolumeAddress, candidates: Sequence[str], channel: bool) -> Any:
     """The array that an address means.
 
@@ -91,7 +106,7 @@ def find_array(root: Any, address: VolumeAddress, candidates: Sequence[str], cha
 
     Raises:
         MissingDataError: nothing at the key, or none of the candidates; lists what there is.
-        InvalidInputError: not exactly one suitable array; lists what there is.
+        InvalidInputError: not exactly one suitable array (lists what there is), or malformed metadata.
     """
     node = get_node(root, address.key)
     if node is None:
@@ -99,12 +114,12 @@ def find_array(root: Any, address: VolumeAddress, candidates: Sequence[str], cha
     if is_array(node):
         return node
     for candidate in candidates:
-        array = get_node(node, candidate)
-        if array is not None and is_array(array):
+        array = get_array(node, candidate)
+        if array is not None:
             return array
     if candidates:
         raise MissingDataError(f"{address} has none of the datasets {list(candidates)}; it has: {describe(node)}")
-    base = multiscale_array(node)
+    base = multiscale_array(node, address)
     if base is not None:
         return base
     axes = channel + isinstance(address.selection, int)
@@ -117,10 +132,29 @@ def find_array(root: Any, address: VolumeAddress, candidates: Sequence[str], cha
     return found[0]
 
 
-def multiscale_array(group: Any) -> Any | None:
-    """Level 0 of the OME-Zarr image that a zarr group describes, or None."""
-    image = None if is_array(group) or hasattr(group, "visititems") else multiscale(group)
-    return get_node(group, image["datasets"][0]["path"]) if image else None
+def multiscale_array(group: Any, address: VolumeAddress) -> Any | None:
+    """Level 0 of the OME-Zarr image that a zarr group describes, or None.
+
+    Raises:
+        InvalidInputError: the description is malformed.
+    """
+    if is_array(group) or hasattr(group, "visititems"):
+        return None
+    with _name_malformed(address):
+        image = multiscale(group)
+        return get_array(group, image["datasets"][0]["path"]) if image else None
+
+
+@contextmanager
+def _name_malformed(address: VolumeAddress) -> Iterator[None]:
+    """Say in which volume the metadata, which may hold anything, are not as expected."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"{address} has malformed metadata ({type(error).__name__}: {error}); expected {VOXEL_SIZE_ATTRIBUTE} with "
+            "one number per axis, or OME-Zarr 0.4 or 0.5"
+        ) from error
 
 
 def check_array(array: Any, address: VolumeAddress) -> None:
@@ -141,17 +175,22 @@ def check_array(array: Any, address: VolumeAddress) -> None:
         )
 
 
-def voxel_size(root: Any, array: Any) -> list[float] | None:
-    """Voxel size of an array in micrometers as its file gives it, for all axes or only the spatial ones, or None."""
-    values = array.attrs.get(VOXEL_SIZE_ATTRIBUTE)
-    if values is None and not hasattr(root, "visititems") and not is_array(root):
-        parent, _, name = array.path.strip("/").rpartition("/")
-        group = get_node(root, parent)
-        image = multiscale(group) if group is not None else None
-        values = multiscale_voxel_size(image, name) if image else None
-    if values is None:
-        return None
-    sizes = [float(value) for value in values]
+def voxel_size(root: Any, array: Any, address: VolumeAddress) -> list[float] | None:
+    """Voxel size of an array in micrometers as its file gives it, for all axes or only the spatial ones, or None.
+
+    Raises:
+        InvalidInputError: it is not a list of numbers, or the metadata are malformed.
+    """
+    with _name_malformed(address):
+        values = array.attrs.get(VOXEL_SIZE_ATTRIBUTE)
+        if values is None and not hasattr(root, "visititems") and not is_array(root):
+            parent, _, name = array.path.strip("/").rpartition("/")
+            group = get_node(root, parent)
+            image = multiscale(group) if group is not None else None
+            values = multiscale_voxel_size(image, name) if image else None
+        if values is None:
+            return None
+        sizes = [float(value) for value in np.atleast_1d(values)]
     if not all(math.isfinite(size) and size > 0 for size in sizes):
         logger.warning("ignoring the voxel size %s of %s: not positive numbers", sizes, array.name)
         return None

@@ -11,8 +11,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
-from voxel_ext.data.container import check_array, describe, get_node, is_array, multiscale_array, open_container
-from voxel_ext.data.naming import subject_name
+from voxel_ext.data.container import check_array, describe, get_array, multiscale_array, open_container
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def list_volumes(
 
     Returns:
         one dictionary per volume, sorted by file name and position: ``image`` and, where there is one, ``label``
-        (addresses for ``LoadImaged``), ``name``.
+        (addresses for ``LoadImaged``).
 
     Raises:
         MissingDataError: the folder does not exist or has no such files; no file has the image dataset, or one has no
@@ -62,7 +61,7 @@ def list_volumes(
     without: list[str] = []
     for file in containers:
         with open_container(str(file)) as opened:
-            image = _find(opened, str(file), images, multiscale_array(opened))
+            image = _find(opened, str(file), images, multiscale_array(opened, VolumeAddress(str(file))))
             if image is None:
                 without.append(f"{file} has: {describe(opened)}")
                 continue
@@ -103,8 +102,8 @@ def _files(root: Path) -> tuple[list[Path], list[Path]]:
 def _find(root: Any, file: str, keys: Sequence[str], default: Any | None) -> tuple[VolumeAddress, Any] | None:
     """The first of some datasets that is there, as address and array."""
     for key in keys:
-        array = get_node(root, key)
-        if array is not None and is_array(array):
+        array = get_array(root, key)
+        if array is not None:
             return VolumeAddress(file, key.strip("/")), array
     return None if default is None else (VolumeAddress(file, default.name.strip("/")), default)
 
@@ -124,12 +123,10 @@ def _container_entries(
     stacked = len(array.shape) > spatial_dims
     entries = []
     for index in range(array.shape[0]) if stacked else [None]:
-        one = VolumeAddress(address.file, address.key, index)
-        entry = {"image": str(one)}
+        entry = {"image": str(VolumeAddress(address.file, address.key, index))}
         if label is not None:
             entry["label"] = str(VolumeAddress(label[0].file, label[0].key, index))
-        # every image of a list has the same dataset name, so it is not needed to tell them apart
-        entries.append({**entry, "name": subject_name(VolumeAddress(one.file, "", index))})
+        entries.append(entry)
     return entries
 
 
@@ -162,5 +159,5 @@ def _plain_entry(image: Path, root: Path, require_label: bool) -> Entry:
     if not label.is_file():
         if require_label:
             raise MissingDataError(f"{image} has no label: {label} does not exist")
-        return {"image": str(image), "name": stem}
-    return {"image": str(image), "label": str(label), "name": stem}
+        return {"image": str(image)}
+    return {"image": str(image), "label": str(label)}

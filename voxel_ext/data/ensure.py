@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voxel_ext.data.preparation import MARKER
 from voxel_ext.errors import MissingDataError
-from voxel_ext.files import atomic_path, explain_write_errors
+from voxel_ext.files import atomic_path, locked_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +39,10 @@ def ensure_dataset(
     if dataset_dir is not None and os.fspath(dataset_dir) != "":
         _check_given(Path(dataset_dir))
         return os.fspath(dataset_dir)
-    from filelock import FileLock
-
     folder = Path(default_dir)
     marker = folder / MARKER
     if not marker.is_file():
-        with explain_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".ensure.lock"):
+        with locked_folder(folder, ".ensure.lock"):
             if not marker.is_file():
                 logger.info("no dataset_dir is given: making the default data in %s", folder)
                 prepare(output_dir=str(folder))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import shutil
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -29,8 +34,8 @@ from voxel_ext.data.preparation_plan import (
 from voxel_ext.data.synthetic_volumes import Generator
 from voxel_ext.data.volume_record import VolumeRecord, encode_volume
 from voxel_ext.data.volume_store import open_store, read_settings, salvage
-from voxel_ext.errors import InvalidInputError, check_option
-from voxel_ext.files import atomic_path, explain_write_errors
+from voxel_ext.errors import InvalidInputError, VoxelExtError, check_option
+from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
 
 logger = logging.getLogger(__name__)
 
@@ -63,26 +68,28 @@ def prepare_synthetic(
         generator: ``seed -> dict`` with ``image``, ``label``, ``seeds``, ``parameters``, … For worker processes it must
             be picklable, such as ``SyntheticVolumes``.
         output_dir: the folder.
-        train_files: number of files for training; 4 × 512 + 64 volumes are the original's.
+        train_files: number of files for training; 4 × 512 + 64 volumes are those of
+            https://github.com/michi-d/3dsegmentation.
         volumes_per_file: volumes in each of them.
         validation_volumes: volumes for validation.
         seed: each has its own volumes, none shared with another's.
-        num_workers: processes that generate; 0 for this one.
+        num_workers: processes that generate; 0 for this one. They are spawned, so a script that calls this needs
+            ``if __name__ == "__main__":``.
         progress: show a bar.
         format: "h5" or "zarr".
         dtype: "float16" or "float32" for the image.
-        overwrite: replace files that were made with other settings, and remove those that do not belong.
+        overwrite: replace files that were made with other settings, and remove those that do not belong; only such as
+            this function made.
 
     Returns:
         the folder.
 
     Raises:
         InvalidInputError: a file was made with other settings, or does not belong; an option is out of range; the
-            generator's output cannot be stored (see ``encode_volume``).
+            generator's output cannot be stored (see ``encode_volume``), or its options cannot be recorded as JSON.
+        VoxelExtError: a worker process ended unexpectedly.
         OSError: the folder is not writable, or the disk is full; what was finished is kept.
     """
-    from filelock import FileLock
-
     check_option("format", format, ("h5", "zarr"))
     check_option("dtype", dtype, ("float16", "float32"))
     _check_counts(train_files, volumes_per_file, validation_volumes, seed, num_workers)
@@ -90,10 +97,10 @@ def prepare_synthetic(
         _check_picklable(generator)
     root = Path(output_dir)
     files = plan_files(root, generator, train_files, volumes_per_file, validation_volumes, seed, format, dtype)
-    with explain_write_errors(root):
-        for folder in ("train", "val"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".prepare.lock"):
+    with locked_folder(root, ".prepare.lock"):
+        with explain_write_errors(root):
+            for folder in ("train", "val"):
+                (root / folder).mkdir(exist_ok=True)
         missing = missing_files(files, overwrite)
         check_strangers(root, files, overwrite)
         if missing:
@@ -107,13 +114,11 @@ def prepare_synthetic(
 
 
 def _check_counts(train_files: int, per_file: int, validation: int, seed: int, num_workers: int) -> None:
-    values = {"train_files": train_files, "volumes_per_file": per_file, "validation_volumes": validation}
-    for name, value in values.items():
-        if value < 1:
-            raise InvalidInputError(f"{name}={value}; expected at least 1")
-    for name, value in {"seed": seed, "num_workers": num_workers}.items():
-        if value < 0:
-            raise InvalidInputError(f"{name}={value}; expected at least 0")
+    counts = {"train_files": train_files, "volumes_per_file": per_file, "validation_volumes": validation}
+    for name, value in {**counts, "seed": seed, "num_workers": num_workers}.items():
+        lowest = 1 if name in counts else 0
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+            raise InvalidInputError(f"{name}={value!r}; expected an integer of at least {lowest}")
     half = SEEDS_PER_SET // 2
     if max(train_files * per_file, validation) > half:
         raise InvalidInputError(f"{train_files} * {per_file} or {validation} volumes are more than the {half} seeds")
@@ -131,24 +136,34 @@ def _check_picklable(generator: Generator) -> None:
 
 def _make(files: Sequence[PlannedFile], generator: Generator, num_workers: int, progress: bool, dtype: str) -> None:
     total = sum(file.count for file in files)
-    with tqdm(total=total, desc="synthetic volumes", unit="volume", disable=not progress) as bar:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=total, desc="synthetic volumes", unit="volume", disable=not progress))
+        pool = stack.enter_context(_start_pool(min(num_workers, total))) if num_workers else None
+        records = functools.partial(_records, generator, dtype, pool, 2 * num_workers)
         for file in files:
-            with explain_write_errors(file.path):
-                _make_file(file, generator, num_workers, bar, dtype)
+            _make_file(file, records, bar)
 
 
-def _make_file(file: PlannedFile, generator: Generator, num_workers: int, bar: tqdm, dtype: str) -> None:
-    settings = None if _can_continue(file) else file.settings
-    with open_store(file.partial, file.count, settings) as store:
+def _make_file(file: PlannedFile, records: Callable[[Sequence[int]], Iterator[VolumeRecord]], bar: tqdm) -> None:
+    opened = contextlib.ExitStack()
+    with explain_write_errors(file.path):
+        settings = None if _can_continue(file) else file.settings
+        store = opened.enter_context(open_store(file.partial, file.count, settings))
+    try:
         done = store.finished
         bar.update(done)
         seeds = range(file.first_seed + done, file.first_seed + file.count)
-        for record in _records(generator, seeds, num_workers, dtype):
-            store.append(record)
+        for record in records(seeds):  # outside: a generator's errors are its own
+            with explain_write_errors(file.path):
+                store.append(record)
             bar.update()
-    if file.path.is_dir():  # a folder, unlike a file, is not replaced by a rename
-        shutil.rmtree(file.path)
-    os.replace(file.partial, file.path)
+    finally:
+        with explain_write_errors(file.path):
+            opened.close()
+    with explain_write_errors(file.path):
+        if file.path.is_dir():  # a folder, unlike a file, is not replaced by a rename
+            shutil.rmtree(file.path)
+        os.replace(file.partial, file.path)
 
 
 def _can_continue(file: PlannedFile) -> bool:
@@ -170,34 +185,48 @@ def _can_continue(file: PlannedFile) -> bool:
     return False
 
 
-def _records(generator: Generator, seeds: Sequence[int], num_workers: int, dtype: str) -> Iterator[VolumeRecord]:
-    """The encoded volumes in the order of the seeds, with a few made ahead by worker processes."""
-    if num_workers == 0:
+def _records(
+    generator: Generator, dtype: str, pool: ProcessPoolExecutor | None, ahead: int, seeds: Sequence[int]
+) -> Iterator[VolumeRecord]:
+    """The encoded volumes in the order of the seeds, with ``ahead`` of them made before by worker processes."""
+    if pool is None:
         yield from (_record(generator, seed, dtype) for seed in seeds)
         return
-    with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-        made_ahead: deque[Future[VolumeRecord]] = deque()
-        try:
-            for seed in seeds:
-                made_ahead.append(pool.submit(_record, generator, seed, dtype))
-                if len(made_ahead) > 2 * num_workers:
-                    yield made_ahead.popleft().result()
-            while made_ahead:
+    made_ahead: deque[Future[VolumeRecord]] = deque()
+    try:
+        for seed in seeds:
+            made_ahead.append(pool.submit(_record, generator, seed, dtype))
+            if len(made_ahead) > ahead:
                 yield made_ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while made_ahead:
+            yield made_ahead.popleft().result()
+    except BrokenProcessPool as error:
+        raise VoxelExtError(
+            "a worker process ended unexpectedly, probably out of memory: lower num_workers or the size of the volumes "
+            "(or it could not start: a script needs 'if __name__ == \"__main__\":'). Finished volumes are kept"
+        ) from error
+    finally:
+        for future in made_ahead:
+            future.cancel()
 
 
 def _record(generator: Generator, seed: int, dtype: str) -> VolumeRecord:
     return encode_volume(generator(seed), dtype)
 
 
-def _start_worker(parent: int) -> None:
-    """End a worker process when the process that wants its volumes is killed; it would wait, holding the lock."""
+def _start_pool(num_workers: int) -> ProcessPoolExecutor:
+    # spawned, not forked: a worker must not inherit the lock, open files or the threads' locks of this process
+    context: Any = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """End a worker process when the process that wants its volumes is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

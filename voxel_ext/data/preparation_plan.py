@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from voxel_ext.data.address import CONTAINER_SUFFIXES
 from voxel_ext.data.synthetic_volumes import Generator, describe_generator
+from voxel_ext.data.volume_record import plain
 from voxel_ext.data.volume_store import read_settings
 from voxel_ext.errors import InvalidInputError
 
@@ -58,23 +57,30 @@ def plan_files(
     dtype: str,
 ) -> list[PlannedFile]:
     """The files of a set, see ``prepare_synthetic``; the validation seeds do not depend on the training volumes."""
-    description = describe_generator(generator)
+    description = _as_json(describe_generator(generator))
     start = seed * SEEDS_PER_SET
     parts = [(f"train/train_{i + 1}", start + i * per_file, per_file) for i in range(train_files)]
     parts.append(("val/val", start + SEEDS_PER_SET // 2, validation))
     files = []
     for name, first, count in parts:
         settings = {"generator": description, "first_seed": first, "volumes": count, "dtype": dtype}
-        settings = json.loads(json.dumps(settings, default=_describe_value))
         files.append(PlannedFile(root / f"{name}.{format}", first, count, settings))
     return files
 
 
-def _describe_value(value: Any) -> Any:
-    """An option of a generator in JSON, the same in every process."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+def _as_json(description: dict[str, Any]) -> Any:
+    """A generator's description as it is when read back; functions and classes by name."""
+
+    def describe(value: Any) -> Any:
+        return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else plain(value)
+
+    try:
+        return json.loads(json.dumps(description, default=describe))
+    except TypeError as error:
+        raise InvalidInputError(
+            f"the options of {description['name']} cannot be recorded as JSON ({error}); expected numbers, text, "
+            "lists, dictionaries, arrays, functions or classes"
+        ) from error
 
 
 def missing_files(files: Sequence[PlannedFile], overwrite: bool) -> list[PlannedFile]:
@@ -84,17 +90,22 @@ def missing_files(files: Sequence[PlannedFile], overwrite: bool) -> list[Planned
         if not file.path.exists():
             missing.append(file)
             continue
-        try:
-            differences = differing_settings(read_settings(file.path), file.settings)
-        except InvalidInputError as error:
-            if not overwrite:
-                raise InvalidInputError(f"{error}. {_REMEDY}") from error
-            differences = ["damaged"]
+        differences = differing_settings(_own_settings(file.path), file.settings)
         if differences and not overwrite:
             raise InvalidInputError(f"{file.path} was made with other settings: {'; '.join(differences)}. {_REMEDY}")
         if differences:
             missing.append(file)
     return missing
+
+
+def _own_settings(path: Path) -> dict[str, Any]:
+    """Settings of a file, which may be replaced or removed only if it has them."""
+    try:
+        return read_settings(path)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{error}. Not made by prepare, or damaged: move it, or choose another output_dir"
+        ) from error
 
 
 def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
@@ -106,14 +117,16 @@ def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
 
 
 def check_strangers(root: Path, files: Sequence[PlannedFile], overwrite: bool) -> None:
-    """Refuse, or remove, volumes in the folders that are not of this set but would be read with it."""
-    planned = {file.path for file in files} | {file.partial for file in files}
-    suffixes = (*CONTAINER_SUFFIXES, *(f"{suffix}.partial" for suffix in CONTAINER_SUFFIXES))
-    there = [path for part in ("train", "val") for path in (root / part).iterdir() if path.name.endswith(suffixes)]
-    strangers = sorted(path for path in there if path not in planned and not path.name.startswith("."))
+    """Refuse, or remove if ``prepare`` made them, volumes that are not of this set but would be read with it."""
+    planned = {file.path for file in files}
+    there = [path for part in ("train", "val") for path in (root / part).iterdir() if path not in planned]
+    volumes = [path for path in there if path.name.lower().endswith(CONTAINER_SUFFIXES)]
+    strangers = sorted(path for path in volumes if not path.name.startswith("."))
     if strangers and not overwrite:
         names = ", ".join(str(path) for path in strangers[:5])
         raise InvalidInputError(f"{len(strangers)} files do not belong to the set asked for: {names}. {_REMEDY}")
+    for path in strangers:
+        _own_settings(path)
     for path in strangers:
         logger.warning("removing %s", path)
         remove(path)

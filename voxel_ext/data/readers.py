@@ -12,7 +12,15 @@ from monai.transforms.io.array import SUPPORTED_READERS
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from voxel_ext.data.address import HDF5_SUFFIXES, ZARR_SUFFIXES, VolumeAddress, parse_address
-from voxel_ext.data.container import check_array, find_array, open_container, voxel_size
+from voxel_ext.data.container import (
+    MICROMETER,
+    READ_ERRORS,
+    UNIT_KEY,
+    check_array,
+    find_array,
+    open_container,
+    voxel_size,
+)
 from voxel_ext.errors import InvalidInputError
 
 Address = str | os.PathLike[str]
@@ -72,12 +80,14 @@ class ContainerReader(ImageReader):
         Returns:
             the array with axes as stored, (D, H, W) or (H, W), with a channel axis if ``channel_dim`` says so, or first
             if several volumes were asked for; and the metadata ``affine`` (from the voxel size in micrometers, and the
-            start of a range), ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``.
+            start of a range), ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and
+            ``unit``: "micrometer" if the file gives a voxel size, else "".
 
         Raises:
             MissingDataError: no such file, or no such dataset in it (lists those there are).
             InvalidInputError: truncated or foreign file; several datasets could be meant; text or objects; empty;
-                selection outside; rank not 2 or 3 without channels; volumes of different shape or voxel size.
+                selection outside; rank not 2 or 3 without channels; volumes of different shape or voxel size; a voxel
+                size with another number of axes, or malformed metadata.
         """
         addresses = [img] if isinstance(img, VolumeAddress) else list(img)
         loaded = [self._load(address) for address in addresses]
@@ -101,21 +111,28 @@ class ContainerReader(ImageReader):
             check_array(array, address)
             rank = len(array.shape) - isinstance(address.selection, int)
             self._check_rank(address, rank, array.shape)
-            size, stored_rank = voxel_size(root, array), len(array.shape)
+            size = voxel_size(root, array, address)
+            if size is not None:
+                size = self._spatial(size, address, len(array.shape), rank)
             try:
                 data = np.asarray(array[address.index])
-            except (OSError, RuntimeError, ValueError) as error:
+            except READ_ERRORS as error:
                 raise InvalidInputError(f"{address} cannot be read, the file is damaged ({error})") from error
-        if size is not None and len(size) == stored_rank:
-            size = self._without_other_axes(size, address)
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
-        return data, self._metadata(data.shape, address, size or [])
+        return data, self._metadata(data.shape, address, size)
 
-    def _without_other_axes(self, per_axis: list[float], address: VolumeAddress) -> list[float]:
-        """Leave out the numbers of the axis that the selection takes away and of the channels."""
-        sizes = per_axis[1:] if isinstance(address.selection, int) else list(per_axis)
-        if self.channel_dim is not None:
-            del sizes[self.channel_dim]
+    def _spatial(self, sizes: list[float], address: VolumeAddress, stored_rank: int, rank: int) -> list[float]:
+        """Leave out the numbers of the axis that the selection takes away and of the channels, if there are any."""
+        spatial_rank = rank - (self.channel_dim is not None)
+        if len(sizes) == stored_rank:
+            sizes = sizes[stored_rank - rank :]
+            if self.channel_dim is not None:
+                del sizes[self.channel_dim]
+        if len(sizes) != spatial_rank:
+            raise InvalidInputError(
+                f"{address} has {stored_rank} axes, {spatial_rank} of them spatial, but the voxel size {sizes}; "
+                "expected one number per axis or per spatial axis"
+            )
         return sizes
 
     def _check_rank(self, address: VolumeAddress, rank: int, shape: tuple[int, ...]) -> None:
@@ -128,12 +145,12 @@ class ContainerReader(ImageReader):
         if self.channel_dim is not None and not -rank <= self.channel_dim < rank:
             raise InvalidInputError(f"channel_dim={self.channel_dim} is not an axis of {address} of rank {rank}")
 
-    def _metadata(self, shape: tuple[int, ...], address: VolumeAddress, size: list[float]) -> dict:
+    def _metadata(self, shape: tuple[int, ...], address: VolumeAddress, size: list[float] | None) -> dict:
         spatial = list(range(len(shape)))
         if self.channel_dim is not None:
             del spatial[self.channel_dim]
         affine = np.eye(len(spatial) + 1)
-        spacing = ([1.0] * len(spatial) + size)[-len(spatial) :]
+        spacing = size or [1.0] * len(spatial)
         affine[range(len(spatial)), range(len(spatial))] = spacing
         if isinstance(address.selection, tuple) and spatial[0] == 0:
             affine[0, -1] = address.selection[0] * spacing[0]
@@ -143,6 +160,7 @@ class ContainerReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray([shape[axis] for axis in spatial]),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if self.channel_dim is None else self.channel_dim,
             MetaKeys.SPACE: SpaceKeys.RAS,
+            UNIT_KEY: MICROMETER if size else "",
         }
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress, parse_address
 from voxel_ext.data.container import find_array, open_container
 from voxel_ext.data.datalist import Entry, list_volumes
-from voxel_ext.data.naming import subject_name
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ def datalists(
     require_label: bool = True,
     validation_fraction: float = 0.2,
     seed: int = 0,
-    min_shape: Sequence[int] | None = None,
 ) -> dict[str, list[Entry]]:
     """List the volumes for training and for validation.
 
@@ -44,15 +42,13 @@ def datalists(
         require_label: False to list volumes without a label as well.
         validation_fraction: part of the volumes (or of the only volume) that is kept for validation.
         seed: of the random choice.
-        min_shape: smallest shape of a training volume (of those in HDF5 and zarr), e.g. the patch size.
 
     Returns:
         ``{"train": [...], "val": [...]}`` with the entries of ``list_volumes``.
 
     Raises:
         MissingDataError: as ``list_volumes``; or a folder ``val`` without ``train``.
-        InvalidInputError: as ``list_volumes`` and ``split_volumes``; a training volume smaller than ``min_shape``; the
-            same volume in both.
+        InvalidInputError: as ``list_volumes`` and ``split_volumes``; the same volume in both.
     """
     root = Path(dataset_dir)
     options = (image_key, label_key, spatial_dims, require_label)
@@ -66,17 +62,14 @@ def datalists(
         entries = list_volumes(root / "train" if folders.get("train") else root, *options)
         train, val = _by_file_name(entries)
         if not train or not val:
-            depth = min_shape[0] if min_shape is not None else 1
-            train, val = split_volumes(entries, validation_fraction, seed, depth)
+            train, val = split_volumes(entries, validation_fraction, seed)
     _check_disjoint(train, val)
-    if min_shape is not None:
-        _check_min_shape(train, tuple(min_shape))
     logger.info("%s: %d volumes for training, %d for validation", root, len(train), len(val))
     return {"train": train, "val": val}
 
 
 def split_volumes(
-    entries: Sequence[Entry], validation_fraction: float = 0.2, seed: int = 0, min_depth: int = 1
+    entries: Sequence[Entry], validation_fraction: float = 0.2, seed: int = 0
 ) -> tuple[list[Entry], list[Entry]]:
     """Split a data list at random, or the only volume of it along its first axis.
 
@@ -87,7 +80,6 @@ def split_volumes(
         validation_fraction: part for validation, between 0 and 1; at least one volume (one slice of the only volume)
             stays on either side.
         seed: of the random choice.
-        min_depth: smallest length of the first axis in the training part of an only volume.
 
     Returns:
         the entries for training and for validation, in the order they had.
@@ -102,24 +94,23 @@ def split_volumes(
         raise InvalidInputError(f"validation_fraction={validation_fraction}; expected a number between 0 and 1")
     count = len(entries)
     if count == 1:
-        return _split_single(entries[0], validation_fraction, min_depth)
+        return _split_single(entries[0], validation_fraction)
     kept = min(max(round(count * validation_fraction), 1), count - 1)
     chosen = set(np.random.default_rng(seed).permutation(count)[:kept].tolist())
     train = [entry for i, entry in enumerate(entries) if i not in chosen]
     return train, [entry for i, entry in enumerate(entries) if i in chosen]
 
 
-def _split_single(entry: Entry, fraction: float, min_depth: int) -> tuple[list[Entry], list[Entry]]:
+def _split_single(entry: Entry, fraction: float) -> tuple[list[Entry], list[Entry]]:
     address = parse_address(entry["image"])
     advice = "give a folder with subfolders train and val, or more volumes"
     if not address.is_container or isinstance(address.selection, int):
         raise InvalidInputError(f"{address} is the only volume and cannot be divided by its address; {advice}")
-    start, stop = address.selection or (0, _shape(address)[0])
+    start, stop = address.selection or (0, _length(address))
     middle = stop - max(round((stop - start) * fraction), 1)
-    if middle - start < max(min_depth, 1):
+    if middle <= start:
         raise InvalidInputError(
-            f"{address} is the only volume; {middle - start} of its {stop - start} slices would be left for training, "
-            f"but {max(min_depth, 1)} are needed. Use a smaller patch or validation_fraction, or {advice}"
+            f"{address} is the only volume; none of its {stop - start} slices would be left for training; {advice}"
         )
     logger.info("only one volume, %s: [%d:%d] is for training, [%d:%d] for validation",
                 address, start, middle, middle, stop)  # fmt: skip
@@ -127,22 +118,14 @@ def _split_single(entry: Entry, fraction: float, min_depth: int) -> tuple[list[E
 
 
 def _part(entry: Entry, start: int, stop: int) -> Entry:
-    part: Entry = {}
-    for key in ("image", "label"):
-        if key in entry:
-            address = parse_address(entry[key])
-            part[key] = str(VolumeAddress(address.file, address.key, (start, stop)))
-    image = parse_address(entry["image"])
-    return {**part, "name": subject_name(VolumeAddress(image.file, "", (start, stop)))}
+    addresses = {key: parse_address(entry[key]) for key in ("image", "label") if key in entry}
+    return {key: str(VolumeAddress(old.file, old.key, (start, stop))) for key, old in addresses.items()}
 
 
-def _shape(address: VolumeAddress) -> tuple[int, ...]:
-    """Shape of the volume at an address."""
+def _length(address: VolumeAddress) -> int:
+    """Length of the first axis of the array at an address without a selection."""
     with open_container(address.file) as root:
-        shape = tuple(find_array(root, address, (), False).shape)
-    if isinstance(address.selection, tuple):
-        return (address.selection[1] - address.selection[0], *shape[1:])
-    return shape if address.selection is None else shape[1:]
+        return find_array(root, address, (), False).shape[0]
 
 
 def _by_file_name(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -175,19 +158,3 @@ def _overlap(a: VolumeAddress, b: VolumeAddress) -> bool:
     if ranges[0] is None or ranges[1] is None:
         return True
     return max(ranges[0][0], ranges[1][0]) < min(ranges[0][1], ranges[1][1])
-
-
-def _check_min_shape(entries: Sequence[Entry], min_shape: tuple[int, ...]) -> None:
-    shapes: dict[VolumeAddress, tuple[int, ...]] = {}
-    for entry in entries:
-        address = parse_address(entry["image"])
-        if not address.is_container:
-            continue
-        # the volumes of a stack have one shape
-        first = VolumeAddress(address.file, address.key, 0) if isinstance(address.selection, int) else address
-        shape = shapes[first] = shapes.get(first) or _shape(first)
-        if len(shape) != len(min_shape) or any(have < need for have, need in zip(shape, min_shape, strict=True)):
-            raise InvalidInputError(
-                f"{address} has shape {shape}, smaller than the patch {min_shape}; "
-                "use a smaller patch, or leave out this volume"
-            )

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import apply_transform
 from torch.utils.data import Dataset
 
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.errors import InvalidInputError
 
 Generator = Callable[[int], Mapping[str, Any]]
 """Makes the volume of a seed: a dictionary with ``image``, usually ``label``, and whatever else is known."""
@@ -30,8 +30,7 @@ class SyntheticVolumes:
         options: for the constructor.
 
     Raises:
-        MissingDataError: there is no such name.
-        InvalidInputError: the constructor does not take the options.
+        InvalidInputError: there is no such name, or the constructor does not take the options.
     """
 
     def __init__(self, generator: str | Callable[..., Any], **options: Any) -> None:
@@ -49,19 +48,32 @@ class SyntheticVolumes:
         """Make the volume of a seed."""
         return self.generator(seed=seed, **self.options).generate()
 
+    def settings(self) -> dict[str, Any]:
+        """What the volumes depend on but the seed: the generator's ``settings()`` if it has that, or the options.
+
+        Raises:
+            InvalidInputError: as the generator says of its options.
+        """
+        if not callable(getattr(self.generator, "settings", None)):
+            return self.options
+        settings = self.generator(seed=0, **self.options).settings()
+        return {name: value for name, value in settings.items() if name != "seed"}
+
 
 def _locate(name: str) -> Callable[..., Any]:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module or name), attribute)
     except (ImportError, AttributeError) as error:
-        raise MissingDataError(f"there is no generator {name!r} ({error})") from error
+        raise InvalidInputError(
+            f"there is no generator {name!r} ({error}); expected a dotted name such as 'voxel_ext.synthetic.OpticLobe'"
+        ) from error
 
 
 def describe_generator(generator: Generator) -> dict[str, Any]:
-    """Name and options of a generator, to tell later whether data were made with the same one."""
+    """Name and settings of a generator, to tell later whether data were made with the same one."""
     if isinstance(generator, SyntheticVolumes):
-        return {"name": _name(generator.generator), "options": generator.options}
+        return {"name": _name(generator.generator), "options": generator.settings()}
     if isinstance(generator, functools.partial):
         inner = describe_generator(generator.func)
         arguments = {str(i): value for i, value in enumerate(generator.args)}

@@ -13,6 +13,7 @@ import numpy as np
 from voxel_ext.errors import InvalidInputError
 
 STORED_NAMES = {"image": "data", "label": "labels"}
+RESERVED_NAMES = {*STORED_NAMES.values(), "checksum", "settings"}
 
 
 @dataclass
@@ -50,13 +51,15 @@ def encode_volume(volume: Mapping[str, Any], dtype: str) -> VolumeRecord:
 
     Raises:
         InvalidInputError: no image; NaN or infinity; values too large for ``dtype`` or uint16; a label of another
-            shape; parameters that JSON cannot express; something that is neither of these.
+            shape; parameters that JSON cannot express; something that is neither of these; a name that the file needs.
     """
     if "image" not in volume:
         raise InvalidInputError(f"the generator gave no 'image' but {sorted(volume)}")
     shape = np.shape(volume["image"])
     record = VolumeRecord({})
     for key, value in volume.items():
+        if key in RESERVED_NAMES:
+            raise InvalidInputError(f"the generator gave {key!r}, a name that the file needs itself; use another")
         name = STORED_NAMES.get(key, key)
         if key == "parameters":
             record.parameters = _to_json(value)
@@ -87,12 +90,17 @@ def _cast(array: np.ndarray, dtype: np.dtype, key: str) -> np.ndarray:
 
 def _to_json(parameters: Any) -> str:
     try:
-        return json.dumps(parameters, default=_plain, sort_keys=True)
+        return json.dumps(parameters, default=plain, sort_keys=True)
     except TypeError as error:
         raise InvalidInputError(f"the generator's 'parameters' cannot be written as JSON: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, for ``json.dumps(..., default=plain)``.
+
+    Raises:
+        TypeError: it is neither.
+    """
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{value!r} of type {type(value).__name__}")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from voxel_ext import __version__
+from voxel_ext.data.container import READ_ERRORS
 from voxel_ext.data.hdf5 import GuardedFile, read_hdf5, write_hdf5
 from voxel_ext.data.volume_record import VolumeRecord
 from voxel_ext.data.zarr_io import read_zarr
@@ -50,6 +52,7 @@ class VolumeStore(ABC):
         """Make a new file's attributes."""
         self.root.attrs[_SETTINGS] = json.dumps(settings)
         self.root.attrs[_FINISHED] = 0
+        self.root.attrs["voxel_ext_version"] = __version__  # for the curious
 
     def append(self, record: VolumeRecord) -> None:
         """Write the next volume; it counts once it is complete.
@@ -251,7 +254,7 @@ def _whole_records(path: Path, count: int) -> Iterator[VolumeRecord]:
                 if not store.is_whole(index, record):
                     raise InvalidInputError(f"volume {index} has another checksum than when it was written")
                 yield record
-    except (InvalidInputError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except READ_ERRORS as error:
         logger.warning("%s is damaged, not all of it can be used (%s)", path, error)
 
 
@@ -266,8 +269,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         InvalidInputError: it is damaged, or is no such file.
     """
     with read_zarr(path) if _is_zarr(path) else read_hdf5(path) as root:
-        text = root.attrs.get(_SETTINGS)
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{path} does not tell how it was made: not a file of synthetic volumes") from error
+        try:
+            settings = json.loads(root.attrs.get(_SETTINGS))
+        except READ_ERRORS:
+            settings = None
+    if not isinstance(settings, dict) or "generator" not in settings:
+        raise InvalidInputError(f"{path} does not tell how it was made: not a file of synthetic volumes")
+    return settings

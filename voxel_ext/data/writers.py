@@ -18,7 +18,7 @@ from monai.transforms import SpatialResample
 from monai.utils import convert_data_type, get_equivalent_dtype
 
 from voxel_ext.data.address import HDF5_SUFFIXES, ZARR_SUFFIXES
-from voxel_ext.data.container import VOXEL_SIZE_ATTRIBUTE
+from voxel_ext.data.container import MICROMETER, UNIT_KEY, VOXEL_SIZE_ATTRIBUTE
 from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.zarr_io import multiscale_attributes
 from voxel_ext.errors import InvalidInputError
@@ -92,10 +92,10 @@ class ContainerWriter(ImageWriter):
         self.data = data
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = False, **options: Any) -> None:
-        """Take the voxel size from the affine, and resample to the original grid if asked to.
+        """Take the voxel size from an affine in micrometers, and resample to the original grid if asked to.
 
         Args:
-            meta_dict: ``affine``, ``original_affine`` and ``spatial_shape`` are used.
+            meta_dict: ``affine``, ``original_affine``, ``spatial_shape`` and ``unit`` are used.
             resample: bring the data to ``original_affine`` and ``spatial_shape`` if they are elsewhere.
             options: ``mode`` (default "nearest"), ``padding_mode`` and ``dtype`` of MONAI's ``SpatialResample``.
         """
@@ -103,7 +103,7 @@ class ContainerWriter(ImageWriter):
         if resample and original is not None and affine is not None:
             self._resample(torch.as_tensor(affine), torch.as_tensor(original), shape, {"mode": "nearest", **options})
             affine = original
-        if affine is not None:
+        if affine is not None and (meta_dict or {}).get(UNIT_KEY) == MICROMETER:
             rank = self.data.ndim - self.has_channels
             self.voxel_size = [float(size) for size in affine_to_spacing(torch.as_tensor(affine), r=rank)]
 
@@ -165,8 +165,8 @@ class ContainerWriter(ImageWriter):
 class HDF5Writer(ContainerWriter):
     """Write an HDF5 file with one chunked, gzip-compressed (level 1) dataset; see ``ContainerWriter``.
 
-    The voxel size, in the units of the affine (micrometers for volumes read by voxel_ext), becomes the dataset's
-    attribute ``element_size_um``.
+    A voxel size in micrometers (metadata ``unit``, as voxel_ext's readers give it where the file has a voxel size)
+    becomes the dataset's attribute ``element_size_um``.
     """
 
     suffixes = HDF5_SUFFIXES
@@ -183,8 +183,8 @@ class HDF5Writer(ContainerWriter):
 class ZarrWriter(ContainerWriter):
     """Write a zarr store (format 3, default compression) with one dataset; see ``ContainerWriter``.
 
-    With the voxel size, in the units of the affine (micrometers for volumes read by voxel_ext), the store is an
-    OME-Zarr 0.5 image of one level.
+    With a voxel size in micrometers (metadata ``unit``, as voxel_ext's readers give it where the file has a voxel
+    size), the store is an OME-Zarr 0.5 image of one level.
     """
 
     suffixes = ZARR_SUFFIXES

@@ -84,7 +84,8 @@ class CheckpointHandler:
         self.key_metric = key_metric
         self.resume = resume
         self.load_weights_only = load_weights_only
-        self.settings = dict(settings or {})
+        # as they come back from a checkpoint: lists for tuples, texts for what JSON cannot hold
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
         self.best_metric: float | None = None
         self._validated = False
 
@@ -109,7 +110,7 @@ class CheckpointHandler:
             if content is None:
                 self._set_aside()
             with atomic_path(self.ckpt_dir / "settings.json") as temporary:
-                temporary.write_text(json.dumps(self.settings, indent=2, default=str) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
         idist.barrier()
 
     def _source(self) -> Path | None:
@@ -128,16 +129,26 @@ class CheckpointHandler:
                 f"{source} cannot be resumed: it has no {', '.join(lacking)}. To start a new training from its weights "
                 "set load_weights_only to true"
             )
+        for name, kind in self._kinds().items():
+            if (earlier := content.get("kinds", {}).get(name, kind)) != kind:
+                raise CheckpointError(
+                    f"{source} cannot be resumed: its {name} was a {earlier}, now it is a {kind}. To start a new "
+                    "training from its weights set load_weights_only to true"
+                )
         load_state(content["network"], self.states["network"], source=str(source))
         for name, state in self.states.items():
             if name != "network":
                 state.load_state_dict(content[name])
-        if getattr(engine, "scaler", None) is not None and content.get("scaler"):
-            engine.scaler.load_state_dict(content["scaler"])
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and content.get("scaler"):
+            scaler.load_state_dict(content["scaler"])
         engine.state.epoch = int(content["epoch"])
         engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
         self.best_metric = content.get("best_metric")
         self._report_resume(content, source, engine)
+
+    def _kinds(self) -> dict[str, str]:
+        return {name: type(state).__name__ for name, state in self.states.items() if name != "network"}
 
     def _report_resume(self, content: dict[str, Any], source: Path, engine: Engine) -> None:
         logger.info("resumed %s after epoch %d", source, engine.state.epoch)
@@ -151,6 +162,7 @@ class CheckpointHandler:
         for name in sorted(set(earlier) | set(self.settings)):
             if earlier.get(name) != self.settings.get(name):
                 logger.warning("%s was %r, is now %r", name, earlier.get(name), self.settings.get(name))
+        logger.info("%s go on as the checkpoint has them", ", ".join(n for n in self.states if n != "network"))
 
     def _set_aside(self) -> None:
         own = [*self.ckpt_dir.glob("model*.pt"), *self.ckpt_dir.glob("checkpoint_last.pt")]
@@ -202,6 +214,7 @@ class CheckpointHandler:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "epoch": engine.state.epoch,
             "best_metric": self.best_metric,
-            "settings": json.loads(json.dumps(self.settings, default=str)),
+            "settings": self.settings,
+            "kinds": self._kinds(),
         }
         save_checkpoint(self.ckpt_dir / LAST, content)

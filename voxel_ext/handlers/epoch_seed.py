@@ -37,7 +37,8 @@ class EpochSeedHandler:
         np.random.seed(seed)  # noqa: NPY002 - libraries below us draw from the global generator
         torch.manual_seed(seed)
         loader = engine.state.dataloader
-        dataset = getattr(loader, "dataset", None)
-        if dataset is not None:
-            set_rnd(dataset, seed)
+        if loader is None:
+            raise RuntimeError("the engine has no data loader; attach this handler to a trainer")
+        if hasattr(loader, "dataset"):
+            set_rnd(loader.dataset, seed)
         engine.set_data(loader)

@@ -89,7 +89,7 @@ class HistoryHandler:
         self._sum, self._count, self._validated = 0.0, 0, False
 
     def _add_loss(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         first = output[0] if isinstance(output, list) else output
         # summed on the device: reading every value would make a GPU wait in every iteration
         self._sum = self._sum + torch.as_tensor(first[self.loss_key]).detach().float()
@@ -99,12 +99,11 @@ class HistoryHandler:
         self._validated = True
 
     def _finish_epoch(self, engine: Engine) -> None:
-        total = idist.all_reduce(float(self._sum))
-        count = idist.all_reduce(float(self._count))
+        total, count = torch.as_tensor(idist.all_reduce(torch.tensor([float(self._sum), self._count]))).tolist()
         row: dict[str, float] = {"epoch": engine.state.epoch, "train_loss": total / max(count, 1.0)}
         if self.optimizer is not None:
             row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-        row["seconds"] = round(float(engine.state.times["EPOCH_COMPLETED"] or 0.0), 3)
+        row["seconds"] = round(float(engine.state.times.get(Events.EPOCH_COMPLETED.name) or 0.0), 3)
         if self.validator is not None and self._validated:
             row |= {name: float(value) for name, value in self.validator.state.metrics.items()}
         self.rows.append(row)

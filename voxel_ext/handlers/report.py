@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,17 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import decollate_batch
+from monai.data.utils import affine_to_spacing
 from monai.utils import ImageMetaKey, string_list_all_gather
 
-from voxel_ext.errors import InvalidInputError
-from voxel_ext.visualize.arrays import check_image, normalize
-from voxel_ext.visualize.report import write_report
+from voxel_ext.data.address import parse_address
+from voxel_ext.data.naming import subject_name
+from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.files import atomic_path
+from voxel_ext.handlers.history import read_history
+from voxel_ext.visualize import render_volume, slice_figure, write_animation, write_report
+from voxel_ext.visualize.arrays import as_image, check_voxel_size, normalize
+from voxel_ext.workflow import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +42,20 @@ class ReportHandler:
             No curves if None or if there is no such file at the end.
         image_key: key of the image in ``engine.state.output``; its first channel is shown.
         label_key: key of the truth, may be missing from the output.
-        pred_key: key of the prediction as the postprocessing leaves it. Truth and prediction with more than one channel
-            are taken for one-hot or scores with the background first.
+        pred_key: key of the prediction as the postprocessing leaves it.
         max_volumes: how many volumes to show.
         metric_details: list the metrics of each sample, from ``engine.state.metric_details``.
-        voxel_size: µm along the spatial axes of the arrays, for aspect and 3D views; in voxels if None.
+        voxel_size: µm along the spatial axes of the arrays, for aspect and 3D views. If None that of each image's
+            affine, whose unit is taken for µm; in voxels where that says nothing.
         notes: sentences to put on top of the page.
+        pictures: also write ``<name>.gif`` (a walk through the slices) and ``<name>.png`` (a 3D view; of an image
+            (H, W) the overlays, and no GIF) of each volume shown, beside the report.
+        include_background: truth and prediction with more than one channel are one-hot or scores of exclusive classes,
+            the first of them the background. If False the channels are foreground classes, and the background is where
+            none is above 0.5.
 
     Raises:
-        InvalidInputError: ``max_volumes`` is negative.
+        InvalidInputError: ``max_volumes`` is negative, or ``voxel_size`` is not two or three positive numbers.
     """
 
     def __init__(
@@ -62,9 +71,13 @@ class ReportHandler:
         metric_details: bool = True,
         voxel_size: Sequence[float] | None = None,
         notes: Sequence[str] = (),
+        pictures: bool = False,
+        include_background: bool = True,
     ) -> None:
         if max_volumes < 0:
             raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
+        if voxel_size is not None:
+            check_voxel_size(voxel_size, 2 if len(voxel_size) == 2 else 3)
         self.path = Path(path)
         self.title = title
         self.settings = settings
@@ -76,6 +89,8 @@ class ReportHandler:
         self.metric_details = metric_details
         self.voxel_size = voxel_size
         self.notes = notes
+        self.pictures = pictures
+        self.include_background = include_background
         self._volumes: list[dict[str, Any]] = []
         self._names: list[str] = []
 
@@ -87,9 +102,14 @@ class ReportHandler:
 
         Raises:
             InvalidInputError: the report could not be written where it is asked for.
+            MissingDependencyError: a library that draws is not installed.
         """
         if idist.get_rank() == 0:
-            _check_writable(self.path)
+            if self.path.is_dir():
+                raise InvalidInputError(f"the report cannot be written to {self.path}: it is a folder; give a file")
+            check_writable(self.path.parent)
+            for library in ("matplotlib", "plotly", "PIL", *(["imageio"] if self.pictures else [])):
+                require(library, extra="viz")
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -110,20 +130,21 @@ class ReportHandler:
                     "Set image_key and pred_key of the ReportHandler"
                 )
             name = _name(sample[self.image_key], f"volume {len(self._names)}")
+            if name in self._names:  # files of one name in several folders
+                name += f"_{len(self._names)}"
             self._names.append(name)
             if idist.get_rank() == 0 and len(self._volumes) < self.max_volumes:
                 self._volumes.append(self._volume(sample, name))
 
     def _volume(self, sample: Mapping[str, Any], name: str) -> dict[str, Any]:
         """What the report shows of one sample."""
-        volume = {
-            "name": name,
-            "image": _compact_image(sample[self.image_key], f"the image of {name!r}"),
-            "prediction": _compact_labels(sample[self.pred_key]),
-            "voxel_size": self.voxel_size,
-        }
+        image = _compact_image(sample[self.image_key], f"the image of {name!r}")
+        voxel_size = _spacing(sample[self.image_key], image.ndim) if self.voxel_size is None else self.voxel_size
+        check_voxel_size(voxel_size, image.ndim)
+        prediction = _compact_labels(sample[self.pred_key], self.include_background)
+        volume = {"name": name, "image": image, "prediction": prediction, "voxel_size": voxel_size}
         if sample.get(self.label_key) is not None:
-            volume["truth"] = _compact_labels(sample[self.label_key])
+            volume["truth"] = _compact_labels(sample[self.label_key], self.include_background)
         return volume
 
     def _write(self, engine: Engine) -> None:
@@ -134,33 +155,50 @@ class ReportHandler:
                 self.path,
                 self.title,
                 settings=self.settings,
-                history=_read_history(self.history_file) if self.history_file is not None else (),
+                history=read_history(self.history_file) if self.history_file is not None else (),
                 metrics=_summary(engine.state.metrics),
                 metric_rows=_rows(details, names),
                 volumes=self._volumes,
                 notes=self.notes,
             )
             logger.info("report: %s", self.path)
+            for volume in self._volumes if self.pictures else []:
+                _write_pictures(self.path.parent, **volume)
         self._volumes = []
 
 
-def _check_writable(path: Path) -> None:
-    """Try to write a temporary file in the folder, so that an evaluation does not run in vain."""
-    advice = "set the path to a file in a folder where you may write"
-    if path.is_dir():
-        raise InvalidInputError(f"the report cannot be written to {path}: it is a folder; {advice}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InvalidInputError(f"the report cannot be written to {path}: {error}; {advice}") from error
-
-
 def _name(image: torch.Tensor, default: str) -> str:
-    """The name of the image's file, from its metadata."""
+    """The name of the volume, from the metadata of its image."""
     file = getattr(image, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
-    return Path(str(file)).name if file else default
+    return subject_name(parse_address(str(file))) if file else default
+
+
+def _spacing(image: Any, ndim: int) -> list[float] | None:
+    """Edge lengths of a voxel by the image's affine, None if there is none or they are all 1."""
+    if getattr(image, "affine", None) is None:
+        return None
+    affine = _array(image.affine)
+    # a plane may carry the affine of space
+    spacing = affine_to_spacing(affine, r=len(affine) - 1)[:ndim]
+    return None if np.allclose(spacing, 1) else spacing.tolist()
+
+
+def _write_pictures(
+    folder: Path,
+    name: str,
+    image: np.ndarray,
+    prediction: np.ndarray,
+    voxel_size: Sequence[float] | None,
+    truth: np.ndarray | None = None,
+) -> None:
+    """Write a walk through the slices and a 3D view, or the overlays of a plane."""
+    if image.ndim == 3:
+        write_animation(folder / f"{name}.gif", image, prediction, truth, voxel_size=voxel_size)
+        picture = render_volume(image, prediction, voxel_size=voxel_size)
+    else:
+        picture = slice_figure(image, truth, prediction, voxel_size=voxel_size)
+    with atomic_path(folder / f"{name}.png") as temporary:
+        temporary.write_bytes(picture)
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -173,14 +211,19 @@ def _array(tensor: Any) -> np.ndarray:
 
 def _compact_image(tensor: Any, name: str) -> np.ndarray:
     """First channel in steps of 1/255 between the percentiles that are shown: a quarter of the memory."""
-    gray = normalize(check_image(_array(tensor)[0], name), 0.1, 99.9)
+    gray = normalize(as_image(_array(tensor)[0], name), 0.1, 99.9)
     return (gray * 255).round().astype(np.uint8)
 
 
-def _compact_labels(tensor: Any) -> np.ndarray:
+def _compact_labels(tensor: Any, include_background: bool = True) -> np.ndarray:
     """Ids (D, H, W) of the smallest integer type; several channels are reduced to the strongest."""
     array = _array(tensor)
-    array = array[0] if array.shape[0] == 1 else array.argmax(axis=0)
+    if array.shape[0] == 1:
+        array = array[0]
+    elif include_background:
+        array = array.argmax(axis=0)
+    else:
+        array = np.where(array.max(axis=0) > 0.5, array.argmax(axis=0) + 1, 0)
     if array.dtype.kind == "f":
         # fractions are probabilities, which the report cuts at 0.5; NaN is left for its check to refuse
         return array if np.isnan(array).any() else _fit(array if (array == np.rint(array)).all() else array > 0.5)
@@ -220,27 +263,3 @@ def _rows(details: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, ob
 def _mean(values: np.ndarray) -> float:
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if defined.size else math.nan
-
-
-def _read_history(path: str | os.PathLike[str]) -> list[dict[str, object]]:
-    """Rows of a JSON-lines file; a last line that a killed run left unfinished is skipped."""
-    path = Path(path)
-    if not path.exists():
-        logger.info("no learning curves in the report: there is no %s", path)
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows: list[dict[str, object]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise InvalidInputError(f"{path}, line {number}: {error}; expected one JSON object per line") from error
-            logger.warning("%s: the last line is not complete and was left out", path)
-            continue
-        if not isinstance(row, dict):
-            raise InvalidInputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows

@@ -93,7 +93,7 @@ class InstanceDetectionRate(CumulativeIterationMetric):
             if ids.ndim < 3 or ids.shape[1] != 1:
                 raise InvalidInputError(f"{name} has shape {tuple(ids.shape)}; expected instance ids (B, 1, ...)")
         pred, truth = (convert_to_tensor(ids, track_meta=False) for ids in (y_pred, y))
-        found = [best_instance_iou(p, t) >= self.threshold for p, t in zip(pred, truth, strict=True)]
+        found = [best_instance_iou(p, t.to(p.device)) >= self.threshold for p, t in zip(pred, truth, strict=True)]
         return torch.stack([one.float().mean() for one in found])[:, None]
 
     def aggregate(self) -> torch.Tensor:

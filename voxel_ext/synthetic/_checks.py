@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -73,13 +74,15 @@ def check_size(value: Any, dimensions: int, lowest: int = 8) -> tuple[int, ...]:
 
 
 def check_threads(value: Any) -> int:
-    """Return the number of threads; ``None`` means every core that this process may use.
+    """Return the number of threads; ``None`` means every core that this process may use, or 1 in a worker process.
 
     Raises:
         InvalidInputError: neither ``None`` nor a positive integer.
     """
     if value is not None:
         return check_integer("threads", value, 1)
+    if multiprocessing.parent_process() is not None:  # as many of them as there are cores, of PyTorch's loaders, too
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

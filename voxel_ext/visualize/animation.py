@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from voxel_ext.errors import InvalidInputError, MissingDependencyError, check_option, require
+from voxel_ext.errors import InvalidInputError, check_option, require
 from voxel_ext.files import atomic_path
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.arrays import check_image, check_labels, normalize
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size, normalize
 
 # a slice with shorter sides is enlarged by a whole factor
 _MIN_SIDE = 256
@@ -26,6 +26,7 @@ def write_animation(
     truth: ArrayLike | None = None,
     axis: int = 0,
     fps: float = 12,
+    voxel_size: Sequence[float] | None = None,
 ) -> Path:
     """Write a volume slice by slice, with the mask in red and the truth outlined in green.
 
@@ -36,13 +37,14 @@ def write_animation(
         truth: likewise.
         axis: the axis to walk along: 0, 1 or 2.
         fps: slices per second. A GIF holds equal neighboring frames as one that lasts longer.
+        voxel_size: µm along D, H, W, for the aspect of the frames; square pixels if None.
 
     Returns:
         the path.
 
     Raises:
-        InvalidInputError: another suffix, axis or fps; shapes that do not fit (names both); NaN.
-        MissingDependencyError: imageio, or imageio-ffmpeg for MP4, is not installed.
+        InvalidInputError: another suffix, axis, fps or voxel size; shapes that do not fit (names both); NaN.
+        MissingDependencyError: imageio, pillow (GIF) or imageio-ffmpeg (MP4) is not installed.
     """
     path = Path(path)
     check_option("suffix of the animation", path.suffix.lower(), (".gif", ".mp4"))
@@ -50,29 +52,32 @@ def write_animation(
         raise InvalidInputError(f"axis={axis!r}, expected 0, 1 or 2")
     if not fps > 0:
         raise InvalidInputError(f"fps={fps!r}, expected a positive number of slices per second")
-    volume = check_image(image, ndims=(3,))
+    volume = as_image(image, ndims=(3,))
     layers = [
-        None if labels is None else np.moveaxis(check_labels(labels, volume, name), axis, 0)
+        None if labels is None else np.moveaxis(as_labels(labels, volume, name), axis, 0)
         for name, labels in (("mask", mask), ("truth", truth))
     ]
-    frames = _frames(np.moveaxis(normalize(volume), axis, 0), *layers)
+    height, width = np.delete(check_voxel_size(voxel_size, 3), axis)
+    frames = _frames(np.moveaxis(normalize(volume), axis, 0), height / width, *layers)
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     write(path, frames, fps)
     return path
 
 
 def _frames(
-    volume: NDArray[np.float32], mask: NDArray[np.int32] | None, truth: NDArray[np.int32] | None
+    volume: NDArray[np.float32], aspect: float, mask: NDArray[np.int32] | None, truth: NDArray[np.int32] | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames (H, W, 3)."""
-    zoom = max(1, -(-_MIN_SIDE // max(volume.shape[1:])))
-    enlarge = np.ones((zoom, zoom), dtype=np.int32)
+    """Yield the frames (H, W, 3); a voxel is ``aspect`` times as high as wide, and its shorter edge a whole number."""
+    sides = np.array(volume.shape[1:])
+    edges = np.array([max(aspect, 1.0), max(1 / aspect, 1.0)])
+    pixels = (sides * edges * max(1, np.ceil(_MIN_SIDE / (sides * edges).max()))).round().astype(int)
+    enlarge = np.ix_(*((np.arange(n) * 2 + 1) * side // (2 * n) for n, side in zip(pixels, sides, strict=True)))
     for index, plane in enumerate(volume):
-        picture = np.kron(np.repeat(plane[..., None], 3, axis=-1), enlarge[..., None]).astype(np.float32)
+        picture = np.repeat(plane[enlarge][..., None], 3, axis=-1)
         if mask is not None:
-            picture = colors.overlay(picture, np.kron(mask[index], enlarge), colors.PREDICTION)
+            picture = colors.overlay(picture, mask[index][enlarge], colors.PREDICTION)
         if truth is not None:
-            picture = colors.blend(picture, colors.outline(np.kron(truth[index], enlarge)), colors.TRUTH)
+            picture = colors.blend(picture, colors.outline(truth[index][enlarge]), colors.TRUTH)
         yield (picture * 255).round().astype(np.uint8)
 
 
@@ -84,12 +89,7 @@ def _write_gif(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> N
 
 def _write_mp4(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
     imageio: Any = require("imageio.v2", extra="viz")
-    try:
-        import imageio_ffmpeg  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"writing {path} needs imageio-ffmpeg; install it with: pip install imageio-ffmpeg, or write a .gif"
-        ) from error
+    require("imageio_ffmpeg", extra="viz")
     with atomic_path(path) as temporary, imageio.get_writer(temporary, fps=fps, macro_block_size=1) as writer:
         for frame in frames:
             # the usual pixel format of H.264 needs even sides

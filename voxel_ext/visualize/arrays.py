@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from voxel_ext.errors import InvalidInputError
 
 
-def check_image(image: ArrayLike, name: str = "image", ndims: Sequence[int] = (2, 3)) -> NDArray[np.float32]:
+def as_image(image: ArrayLike, name: str = "image", ndims: Sequence[int] = (2, 3)) -> NDArray[np.float32]:
     """Return an image as float32.
 
     Args:
@@ -36,7 +36,7 @@ def check_image(image: ArrayLike, name: str = "image", ndims: Sequence[int] = (2
     return array.astype(np.float32)
 
 
-def check_labels(labels: ArrayLike, image: NDArray, name: str) -> NDArray[np.int32]:
+def as_labels(labels: ArrayLike, image: NDArray, name: str) -> NDArray[np.int32]:
     """Return a mask or instance labels as int32 ids, 0 is background.
 
     Args:
@@ -54,7 +54,7 @@ def check_labels(labels: ArrayLike, image: NDArray, name: str) -> NDArray[np.int
             f"{name} has shape {array.shape} but the image has shape {image.shape}; they must be the same"
         )
     if array.dtype.kind == "f":
-        array = check_image(array, name, (array.ndim,))
+        array = as_image(array, name, (array.ndim,))
         whole = np.array_equal(array, np.rint(array))
         return (np.maximum(array, 0) if whole else array > 0.5).astype(np.int32)
     if array.dtype.kind not in "biu":
@@ -90,21 +90,20 @@ def normalize(image: NDArray[np.float32], low: float = 0.5, high: float = 99.8) 
     return np.clip((image - np.float32(bottom)) / np.float32(top - bottom), 0, 1).astype(np.float32)
 
 
-def pick_slices(foreground: NDArray[np.integer], slices: int | Sequence[int] | None, default: int = 5) -> list[int]:
+def pick_slices(foreground: NDArray[np.integer], slices: int | Sequence[int]) -> list[int]:
     """Choose slices: evenly spaced ones for a count, the given ones for a list.
 
     Args:
         foreground: (D,) how many foreground voxels a slice has; a count is spread over the slices between the first
             and the last hundredth of them, or over all slices if there are none.
-        slices: a count (at most as many as there are slices are returned), a list of indices, or None for ``default``.
-        default: the count if ``slices`` is None.
+        slices: a count (at most as many as there are slices are returned) or a list of indices.
 
     Raises:
         InvalidInputError: a count below 1, an empty list, or an index outside [0, depth).
     """
     depth = len(foreground)
-    if slices is None or isinstance(slices, (int, np.integer)):
-        count = default if slices is None else int(slices)
+    if isinstance(slices, (int, np.integer)):
+        count = int(slices)
         if count < 1:
             raise InvalidInputError(f"slices={slices}, expected at least 1")
         first, length = 0, depth

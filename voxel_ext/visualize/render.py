@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size, normalize, shrink
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size, normalize, shrink
 
 _MAX_SIDE = 128
 # samples over the diagonal
@@ -56,10 +56,10 @@ def render_volume(
     """
     if size < 16:
         raise InvalidInputError(f"size={size!r}, expected at least 16 pixels")
-    volume = check_image(image, ndims=(3,))
+    volume = as_image(image, ndims=(3,))
     sizes = check_voxel_size(voxel_size, 3)
     gray = normalize(volume, 50, 99.8)
-    labels = np.zeros(volume.shape, bool) if mask is None else check_labels(mask, volume, "mask") > 0
+    labels = np.zeros(volume.shape, bool) if mask is None else as_labels(mask, volume, "mask") > 0
     messages = [] if gray.max() > 0 else ["the signal is constant"]
     messages += [] if mask is None or labels.any() else ["the mask is empty"]
     extent = np.array(volume.shape) * sizes
@@ -74,7 +74,8 @@ def render_volume(
 
 def _fields(gray: NDArray[np.float32], labels: NDArray[np.bool_], sizes: Sequence[float]) -> torch.Tensor:
     """Signal, smoothed mask and its gradient as one tensor (1, 5, D, H, W)."""
-    ndimage: Any = require("scipy.ndimage", extra="viz")
+    from scipy import ndimage
+
     signal, small_sizes = shrink(gray, sizes, _MAX_SIDE)
     smooth = ndimage.gaussian_filter(shrink(labels.astype(np.float32), sizes, _MAX_SIDE)[0], 0.7)
     if labels.any():

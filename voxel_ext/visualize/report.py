@@ -18,7 +18,7 @@ import numpy as np
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size
 from voxel_ext.visualize.curves import learning_curves
 from voxel_ext.visualize.scene import plotly_script, volume_scene
 from voxel_ext.visualize.slices import slice_figure
@@ -35,7 +35,7 @@ def write_report(
     title: str,
     settings: Mapping[str, Any] | None = None,
     history: Iterable[Mapping[str, object]] = (),
-    metrics: Mapping[str, float] | Sequence[Mapping[str, object]] | None = None,
+    metrics: Mapping[str, float] | None = None,
     volumes: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     metric_rows: Sequence[Mapping[str, object]] = (),
@@ -47,8 +47,7 @@ def write_report(
         title: heading of the page.
         settings: what the run was told; nested mappings become keys such as ``optimizer::lr``.
         history: rows as :func:`~voxel_ext.visualize.curves.learning_curves` takes them.
-        metrics: name -> value over all volumes, shown on top of the page; or rows per volume (see ``metric_rows``),
-            whose means are shown then.
+        metrics: name -> value over all volumes, shown on top of the page; the means of ``metric_rows`` if None.
         volumes: each ``{"name": str, "image": (D, H, W) or (H, W), "truth": optional, "prediction": optional,
             "voxel_size": optional, µm per axis}``. The first two 3D ones have a 3D view.
         notes: sentences to put above the curves.
@@ -63,16 +62,12 @@ def write_report(
         MissingDependencyError: matplotlib, plotly or pillow is not installed.
         OSError: the page cannot be written.
     """
-    if metrics is not None and not isinstance(metrics, Mapping):
-        metric_rows = [*metrics, *metric_rows]
-        metrics = None
-    rows = [dict(row) for row in metric_rows]
-    summary = dict(metrics) if metrics is not None else _means(rows)
+    summary = _means(metric_rows) if metrics is None else metrics
     curves = learning_curves(history)
     sections = [
         _section("Notes", "".join(f"<p>{_text(note)}</p>" for note in notes)),
         _section("Learning curves", f'<div class="scroll">{curves}</div>' if curves else ""),
-        _section("Metrics", _metric_table(summary, rows)),
+        _section("Metrics", _metric_table(summary, metric_rows)),
         _section("Volumes", "\n".join(_volume(volume, index) for index, volume in enumerate(volumes))),
         _settings(dict(_flatten(settings or {}))),
     ]
@@ -177,9 +172,9 @@ def _volume(volume: Mapping[str, Any], index: int) -> str:
             f"{sorted(_VOLUME_KEYS - {'name', 'image'})}"
         )
     name = str(volume["name"])
-    image = check_image(volume["image"], f"the image of volume {name!r}")
+    image = as_image(volume["image"], f"the image of volume {name!r}")
     masks = {
-        key: check_labels(volume[key], image, f"the {key} of volume {name!r}")
+        key: as_labels(volume[key], image, f"the {key} of volume {name!r}")
         for key in ("truth", "prediction")
         if volume.get(key) is not None
     }

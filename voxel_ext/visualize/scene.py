@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size, normalize, shrink
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size, normalize, shrink
 
 # volumes are averaged down to this, and further until a surface has few enough vertices: 3 surfaces stay below 3 MB
 _MAX_SIDE = 96
@@ -60,7 +60,7 @@ def volume_scene(
         InvalidInputError: shapes that do not fit (names both), or NaN.
         MissingDependencyError: plotly is not installed.
     """
-    volume = check_image(image, ndims=(3,))
+    volume = as_image(image, ndims=(3,))
     sizes = check_voxel_size(voxel_size, 3)
     surfaces = _signal_surfaces(volume, sizes)
     messages = [] if surfaces else ["the signal is constant: no surface to show"]
@@ -68,7 +68,7 @@ def volume_scene(
     for name, labels, color, visible in layers:
         if labels is None:
             continue
-        mesh = mask_mesh(check_labels(labels, volume, name) > 0, sizes)
+        mesh = mask_mesh(as_labels(labels, volume, name) > 0, sizes)
         if mesh is None:
             messages.append(f"the {name} is empty")
         else:
@@ -81,13 +81,12 @@ def volume_scene(
     return _fragment(surfaces, layout, div_id, include_plotlyjs)
 
 
-def mask_mesh(mask: NDArray[np.bool_], voxel_size: Sequence[float], max_vertices: int = _MAX_VERTICES) -> Mesh | None:
-    """Find the smoothed surface of a mask.
+def mask_mesh(mask: NDArray[np.bool_], voxel_size: Sequence[float]) -> Mesh | None:
+    """Find the smoothed surface of a mask, averaged down until it has at most 16 000 vertices.
 
     Args:
         mask: (D, H, W).
         voxel_size: edge lengths along D, H, W.
-        max_vertices: the mask is averaged down until its surface has at most so many.
 
     Returns:
         vertices (N, 3) in the unit of ``voxel_size`` along D, H, W, and triangles (M, 3) of vertex indices; None if
@@ -96,9 +95,7 @@ def mask_mesh(mask: NDArray[np.bool_], voxel_size: Sequence[float], max_vertices
     if not mask.any():
         return None
     # below one half, so that objects of one voxel survive the smoothing
-    return _mesh(
-        mask.astype(np.float32), voxel_size, 0.6, lambda field: min(0.4, 0.5 * float(field.max())), max_vertices
-    )
+    return _mesh(mask.astype(np.float32), voxel_size, 0.6, lambda field: min(0.4, 0.5 * float(field.max())))
 
 
 def _signal_surfaces(volume: NDArray[np.float32], voxel_size: Sequence[float]) -> list[Any]:
@@ -106,32 +103,30 @@ def _signal_surfaces(volume: NDArray[np.float32], voxel_size: Sequence[float]) -
     gray = normalize(volume)
     if gray.max() <= gray.min():
         return []
-    otsu: Any = require("skimage.filters", extra="viz").threshold_otsu
+    from skimage.filters import threshold_otsu
 
     def outer(field: NDArray[np.float32]) -> float:
-        return float(otsu(field.ravel()))
+        return float(threshold_otsu(field.ravel()))
 
     def inner(field: NDArray[np.float32]) -> float:
         return 0.5 * (outer(field) + float(field.max()))
 
     looks = (("signal", outer, colors.SIGNAL, 0.2), ("strong signal", inner, "#1d6fff", 0.6))
-    return [
-        _mesh3d(_mesh(gray, voxel_size, 1.0, level, _MAX_VERTICES), name, color, opacity)
-        for name, level, color, opacity in looks
-    ]
+    return [_mesh3d(_mesh(gray, voxel_size, 1.0, level), name, color, opacity) for name, level, color, opacity in looks]
 
 
-def _mesh(field: NDArray[np.float32], voxel_size: Sequence[float], sigma: float, level: Any, max_vertices: int) -> Mesh:
+def _mesh(field: NDArray[np.float32], voxel_size: Sequence[float], sigma: float, level: Any) -> Mesh:
     """Marching cubes on a smoothed field, at the finest averaging that gives few enough vertices."""
-    measure: Any = require("skimage.measure", extra="viz")
-    ndimage: Any = require("scipy.ndimage", extra="viz")
+    from scipy import ndimage
+    from skimage import measure
+
     side = min(_MAX_SIDE, max(field.shape))
     while True:
         small, sizes = shrink(field, voxel_size, side)
         # zeros around it close the surface where it meets the border
         padded = np.pad(ndimage.gaussian_filter(small, sigma, mode="nearest"), 1)
         vertices, faces, _, _ = measure.marching_cubes(padded, level(padded), spacing=sizes)
-        if len(vertices) <= max_vertices or side <= 8:
+        if len(vertices) <= _MAX_VERTICES or side <= 8:
             # the first voxel spans [0, size]; its value sits in its middle, and one voxel was padded before it
             vertices = vertices - 0.5 * np.array(sizes)
             return vertices.astype(np.float32), faces.astype(np.uint16 if len(vertices) < 65536 else np.int32)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.errors import require
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.arrays import check_image, check_labels, check_voxel_size, normalize, pick_slices
+from voxel_ext.visualize.arrays import as_image, as_labels, check_voxel_size, normalize, pick_slices
 
 Panel = Callable[[int], NDArray[np.float32]]
 
@@ -20,7 +20,7 @@ def slice_figure(
     image: ArrayLike,
     truth: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
-    slices: int | Sequence[int] | None = None,
+    slices: int | Sequence[int] = 5,
     title: str = "",
     voxel_size: Sequence[float] | None = None,
     transparent: bool = False,
@@ -31,7 +31,7 @@ def slice_figure(
         image: (D, H, W), or (H, W) for one row. Shown from its 0.5th to its 99.8th percentile.
         truth: mask or instance ids of the same shape; its column is left out if None.
         prediction: likewise.
-        slices: how many slices along D, or which; None for 5. A count is spread over the slices that have foreground.
+        slices: how many slices along D, or which. A count is spread over the slices that have foreground.
         title: heading of the figure.
         voxel_size: µm per axis of ``image``, for the aspect of the panels; square pixels if None.
         transparent: no background and gray text, for a page whose color is not known.
@@ -43,10 +43,10 @@ def slice_figure(
         InvalidInputError: shapes that do not fit (names both), NaN, or a slice outside the volume.
         MissingDependencyError: matplotlib is not installed.
     """
-    array = check_image(image)
+    array = as_image(image)
     sizes = check_voxel_size(voxel_size, array.ndim)[-2:]
     masks = {
-        name: check_labels(labels, array, name).reshape((-1, *array.shape[-2:]))
+        name: as_labels(labels, array, name).reshape((-1, *array.shape[-2:]))
         for name, labels in (("truth", truth), ("prediction", prediction))
         if labels is not None
     }

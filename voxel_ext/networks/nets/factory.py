@@ -25,8 +25,8 @@ def segmentation_network(
     """Build a segmentation network by name, for ``_target_`` in a config.
 
     Args:
-        architecture: ``"unet"`` for :class:`UNet`; ``"stacked_hourglass"``, or the original's name ``"stacked_unet"``, for
-            :class:`StackedHourglass`.
+        architecture: ``"unet"`` for :class:`UNet`; ``"stacked_hourglass"``, or the original's name
+            ``"stacked_unet"``, for :class:`StackedHourglass`.
         spatial_dims: 2 for (B, C, H, W), 3 for (B, C, D, H, W).
         in_channels: channels of the image.
         out_channels: channels of the logits.

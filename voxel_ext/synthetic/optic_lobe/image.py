@@ -136,7 +136,7 @@ class OpticLobe2D:
             "label": label,
             "seeds": centers[present].astype(np.float32),
             "rings": rings[present],
-            "parameters": {**self._settings(), **drawn},
+            "parameters": {**self.settings(), **drawn},
         }
 
     def _draw_lattice(self, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
@@ -188,7 +188,8 @@ class OpticLobe2D:
         sigma = READ_NOISE * float(counts.std())
         return counts + rng.normal(0, sigma, counts.shape), sigma
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Every setting that the result depends on, with lists for tuples."""
         settings = asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 

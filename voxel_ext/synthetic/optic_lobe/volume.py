@@ -54,7 +54,7 @@ class OpticLobe:
         plateau: constant light, over the 99th percentile of the signal.
         gain_range: lowest and highest number of photons at the 99th percentile.
         contrast_range: lowest and highest factor on the standard deviation of the logarithm of the image.
-        threads: ``None`` for every core that the process may use.
+        threads: ``None`` for every core that the process may use, or one thread in a worker process.
 
     Raises:
         InvalidInputError: a setting is of the wrong type, outside its limits, or a range is not ordered.
@@ -179,7 +179,7 @@ class OpticLobe:
             "points": lobe.points[present],
             "radial": lobe.radial[present],
             "types": types[present],
-            "parameters": {**self._settings(), **parameters},
+            "parameters": {**self.settings(), **parameters},
         }
 
     def _measure(self, lobe: Lobe) -> tuple[Cones, dict[str, Any]]:
@@ -229,7 +229,7 @@ class OpticLobe:
             contrast_range=self.contrast_range,
         )
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Every setting that the result depends on, with lists for tuples."""
         settings = {name: value for name, value in asdict(self).items() if name != "threads"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import pytest
+
+import voxel_ext
+
+
+def test_import_loads_no_library():
+    script = "import sys, voxel_ext; print([m for m in ('torch', 'monai', 'numpy', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sub_packages_load_on_first_use():
+    assert voxel_ext.errors.InvalidInputError is not None
+    assert {"data", "handlers", "synthetic"} <= set(dir(voxel_ext))
+    with pytest.raises(AttributeError, match="no_such_part"):
+        _ = voxel_ext.no_such_part
+
+
+def test_pictures_are_optional():
+    """The libraries of the `viz` extra are loaded only where a picture is made."""
+    script = (
+        "import sys, voxel_ext.data, voxel_ext.handlers, voxel_ext.visualize; "
+        "print([m for m in ('plotly', 'imageio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
