@@ -210,7 +210,10 @@ def test_killed_training_resumes_to_the_same_losses(trained, dataset, tmp_path):
 @pytest.mark.parametrize("architecture", ["unet", "stacked_hourglass"])
 def test_network_in_and_out_agree_with_the_metadata(architecture):
     (train_file, metadata) = configs(BUNDLE, "train", "metadata")
-    verify_net_in_out("network_def", config_file=train_file, meta_file=metadata, n=2, architecture=architecture)
+    check = {"config_file": train_file, "meta_file": metadata, "n": 2, "architecture": architecture}
+    verify_net_in_out("network_def", **check)
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out("network_def", **check, **{"_meta_#network_data_format#outputs#pred#num_channels": 2})
 
 
 @pytest.mark.parametrize("overlay", [(), ("variants/stacked_hourglass",)])
