@@ -99,12 +99,12 @@ def _draw(panels: dict[str, dict[str, Curve]]) -> str:
     columns = min(len(panels), 3) if len(panels) != 4 else 2
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves", "font.family": "sans-serif"}):
-        figure = figure_type(figsize=(4.6 * columns, 3 * rows), layout="constrained", facecolor="none")
+        figure = figure_type(figsize=(5.6 * columns, 3 * rows), layout="constrained", facecolor="none")
         for position, (title, curves) in enumerate(panels.items(), start=1):
             _plot(figure.add_subplot(rows, columns, position), title, curves)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
-    return _inline(stream.getvalue(), 400 * columns)
+    return _inline(stream.getvalue(), 560 * columns)
 
 
 def _plot(axes: Any, title: str, curves: dict[str, Curve]) -> None:
@@ -126,7 +126,9 @@ def _plot(axes: Any, title: str, curves: dict[str, Curve]) -> None:
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_INK)
-    for text in axes.legend(frameon=False, fontsize=9, labelcolor=_INK).get_texts():
+    for text in axes.legend(
+        frameon=False, fontsize=9, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1, 1)
+    ).get_texts():
         text.set_parse_math(False)
 
 

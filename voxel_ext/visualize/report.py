@@ -66,7 +66,7 @@ def write_report(
     curves = learning_curves(history)
     sections = [
         _section("Notes", "".join(f"<p>{_text(note)}</p>" for note in notes)),
-        _section("Learning curves", f'<div class="scroll">{curves}</div>' if curves else ""),
+        _section("Learning curves", f'<div class="wide">{curves}</div>' if curves else ""),
         _section("Metrics", _metric_table(summary, metric_rows)),
         _section("Volumes", "\n".join(_volume(volume, index) for index, volume in enumerate(volumes))),
         _settings(dict(_flatten(settings or {}))),
