@@ -6,7 +6,7 @@ from bundle_commands import ROOT, configs, run_command
 
 BUNDLE = "optic_lobe_segmentation"
 FOLDER = ROOT / "bundles" / BUNDLE
-TINY = {"depth": 2, "start_channels": 2, "patch_size": [16, 16, 16], "epochs": 2, "batch_size": 2}
+TINY = {"depth": 2, "start_channels": 4, "patch_size": [16, 16, 16], "epochs": 2, "batch_size": 2}
 TINY_2D = TINY | {"patch_size": [16, 16]}
 
 
