@@ -17,7 +17,7 @@ from monai.utils import set_determinism
 from benchmarks.harness import Row, compare
 
 ROOT = Path(__file__).resolve().parents[1] / "bundles" / "optic_lobe_segmentation"
-STEPS = 20
+STEPS = 10
 
 
 def run(arguments: argparse.Namespace) -> list[Row]:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> list[Row]:
 
 def _batch() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(4, 1, 64, 64, 64, generator=generator)
+    image = torch.rand(2, 1, 64, 64, 64, generator=generator)
     return {"image": image, "label": (image > 0.8).float()}
 
 
