@@ -17,7 +17,7 @@ from monai.utils import set_determinism
 from benchmarks.harness import Row, compare
 
 ROOT = Path(__file__).resolve().parents[1] / "bundles" / "optic_lobe_segmentation"
-STEPS = 10
+STEPS = 20
 
 
 def run(arguments: argparse.Namespace) -> list[Row]:
