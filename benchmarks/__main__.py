@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.harness import table
 
-NAMES = ("generator", "training_step", "startup")
+NAMES = ("generator", "generator_statistics", "training_step", "startup")
 
 
 def main() -> None:

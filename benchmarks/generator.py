@@ -18,7 +18,7 @@ from voxel_ext.synthetic import OpticLobe
 
 def run(arguments: argparse.Namespace) -> list[Row]:
     seeds = itertools.count(100)
-    original = _original(arguments.original) if arguments.original else None
+    original = original_generator(arguments.original) if arguments.original else None
     rows = [
         compare(
             "generator",
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _original(folder: str) -> Callable[[], object]:
+def original_generator(folder: str) -> Callable[[], object]:
     """Import the original generator, which needs names that NumPy has dropped and a plotting package unused here."""
     for name, kind in (("int", int), ("float", float), ("bool", bool)):
         if name not in np.__dict__:
