@@ -105,8 +105,9 @@ def check_patch_size(size: Sequence[int], spatial_dims: int, stride: int, name: 
     if len(sizes) != spatial_dims or not all(isinstance(number, int) and number > 0 for number in sizes):
         raise InvalidInputError(f"{name}={size} must be a list of {spatial_dims} positive whole numbers")
     if any(number % stride for number in sizes):
-        below = [max(number // stride, 1) * stride for number in sizes]
-        above = [-(-number // stride) * stride for number in sizes]
+        from voxel_ext.networks.sizes import nearest_sizes
+
+        below, above = nearest_sizes(sizes, stride)
         raise InvalidInputError(
             f"{name}={sizes} is not divisible by the network's stride of {stride} along every axis; "
             f"the nearest that fit are {below} and {above}"

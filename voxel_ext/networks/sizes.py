@@ -7,6 +7,16 @@ from torch import nn
 from voxel_ext.errors import InvalidInputError
 
 
+def nearest_sizes(size: list[int], stride: int) -> tuple[list[int], list[int]]:
+    """Return the nearest smaller and larger sizes whose axes are positive multiples of ``stride`` (TorchScript)."""
+    smaller: list[int] = []
+    larger: list[int] = []
+    for voxels in size:
+        smaller.append(max(voxels // stride, 1) * stride)
+        larger.append(max((voxels + stride - 1) // stride, 1) * stride)
+    return smaller, larger
+
+
 def check_spatial_size(size: list[int], stride: int) -> None:
     """Refuse a spatial size that a network with poolings cannot restore (usable inside TorchScript).
 
@@ -19,13 +29,10 @@ def check_spatial_size(size: list[int], stride: int) -> None:
             sizes that fit. A scripted network raises ``torch.jit.Error`` with the same text.
     """
     fits = True
-    smaller: list[int] = []
-    larger: list[int] = []
     for voxels in size:
         fits = fits and voxels > 0 and voxels % stride == 0
-        smaller.append(max(voxels // stride, 1) * stride)
-        larger.append(max((voxels + stride - 1) // stride, 1) * stride)
     if not fits:
+        smaller, larger = nearest_sizes(size, stride)
         raise InvalidInputError(
             f"an input of spatial size {size} does not fit a network of stride {stride}: every axis must be a "
             f"multiple of {stride}. The nearest sizes that fit are {smaller} and {larger}; "
