@@ -215,7 +215,7 @@ def prepared_dataset(
     prepared_dir: str | os.PathLike[str],
     prepare_config: str | Sequence[str],
     bundle_root: str | os.PathLike[str],
-    spatial_dims: int = 3,
+    **overrides: object,
 ) -> str:
     """Return the data set to use: the given one, or else the bundle's synthetic one, made first if need be.
 
@@ -224,7 +224,7 @@ def prepared_dataset(
         prepared_dir: where the bundle's ``run prepare`` puts its data.
         prepare_config: the config file (or files) of ``run prepare``.
         bundle_root: passed on to it.
-        spatial_dims: passed on to it.
+        overrides: further config values for it.
 
     Raises:
         MissingDataError: ``dataset_dir`` was given and does not exist or is empty.
@@ -236,7 +236,7 @@ def prepared_dataset(
 
         parser = ConfigParser()
         parser.read_config(prepare_config if isinstance(prepare_config, str) else list(prepare_config))
-        parser.update({"bundle_root": str(bundle_root), "dataset_dir": output_dir, "spatial_dims": spatial_dims})
+        parser.update({"bundle_root": str(bundle_root), "dataset_dir": output_dir, **overrides})
         parser.get_parsed_content("prepare")
 
     return ensure_dataset(dataset_dir, prepared_dir, prepare)

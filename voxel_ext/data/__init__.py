@@ -12,6 +12,15 @@ from voxel_ext.data.readers import HDF5Reader, ZarrReader, register_readers
 from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
+from voxel_ext.data.vaa3d import Vaa3DRawReader, open_vaa3d, read_vaa3d, register_vaa3d_reader, write_vaa3d
+from voxel_ext.data.worm_checks import list_prepared, validate_worms, worm_statistics
+from voxel_ext.data.worm_cubes import cut_worm
+from voxel_ext.data.worm_file import WormCubes, read_worm, read_worm_header, write_worm
+from voxel_ext.data.worm_pairs import WormDataset, WormPairDataset, opposite_roll
+from voxel_ext.data.worm_preparation import prepare_worms
+from voxel_ext.data.worm_store import WormStore, intensity_statistics, worm_lists
+from voxel_ext.data.worm_synthetic import prepare_synthetic_worms
+from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_table
 from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
 
 __all__ = [
@@ -21,17 +30,41 @@ __all__ = [
     "SaveVolumed",
     "SyntheticDataset",
     "SyntheticVolumes",
+    "Vaa3DRawReader",
     "VolumeAddress",
+    "WormCubes",
+    "WormDataset",
+    "WormPairDataset",
+    "WormStore",
+    "WormTable",
     "ZarrReader",
     "ZarrWriter",
+    "cut_worm",
     "datalists",
     "ensure_dataset",
+    "intensity_statistics",
+    "list_prepared",
     "list_volumes",
+    "open_vaa3d",
+    "opposite_roll",
     "parse_address",
     "prepare_synthetic",
+    "prepare_synthetic_worms",
+    "prepare_worms",
+    "read_vaa3d",
+    "read_worm",
+    "read_worm_header",
+    "read_worm_table",
     "split_volumes",
+    "validate_worms",
     "volume_name",
+    "worm_lists",
+    "worm_statistics",
+    "write_vaa3d",
+    "write_worm",
+    "write_worm_table",
 ]
 
 register_readers()
+register_vaa3d_reader()
 register_writers()

@@ -3,18 +3,23 @@
 from voxel_ext.handlers.checkpoint import CheckpointHandler
 from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
 from voxel_ext.handlers.epoch_seed import EpochSeedHandler
+from voxel_ext.handlers.gradient import GradientHandler
 from voxel_ext.handlers.history import HistoryHandler, read_history
 from voxel_ext.handlers.progress import ProgressBarHandler
 from voxel_ext.handlers.report import ReportHandler
-from voxel_ext.handlers.weights import load_weights, read_checkpoint, save_checkpoint
+from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
+from voxel_ext.handlers.worm_matching import WormMatchingHandler
 
 __all__ = [
     "CheckpointHandler",
     "EpochSeedHandler",
+    "GradientHandler",
     "HistoryHandler",
     "ProgressBarHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",
+    "WormMatchingHandler",
+    "load_trunk",
     "load_weights",
     "read_checkpoint",
     "read_history",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from voxel_ext.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
+_IN_TRUNK = re.compile(r"(encoder\.)?trunk\.")
 _UNREADABLE = (
     RuntimeError,
     EOFError,
@@ -107,6 +109,32 @@ def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, so
             f"({', '.join(parts)}); give the architecture settings it was trained with"
         )
     plain.load_state_dict(weights)
+
+
+def load_trunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
+    """Load the trunk of a pre-trained autoencoder into the encoder of a matching network, and return that network.
+
+    Args:
+        path: checkpoint of a :class:`~voxel_ext.networks.nets.GroupAutoEncoder` or ``GroupUNet``, or of any network
+            with parameters ``trunk.…`` or ``encoder.trunk.…``.
+        network: with a ``trunk`` or an ``encoder.trunk`` of the same architecture; the rest keeps its values.
+
+    Raises:
+        MissingDataError: there is no such file.
+        CheckpointError: the file is unreadable, has no trunk, or the network has none, or they differ.
+    """
+    weights = _state_dict(read_checkpoint(path), Path(path))
+    found = {name[name.index("trunk.") + 6 :]: value for name, value in weights.items() if _IN_TRUNK.match(name)}
+    plain = unwrap(network)
+    trunk = getattr(getattr(plain, "encoder", plain), "trunk", None)
+    if not found or not isinstance(trunk, torch.nn.Module):
+        where = f"{path} has no parameters" if not found else f"the network {type(plain).__name__} has no part"
+        raise CheckpointError(
+            f"{where} named trunk; expected a checkpoint of an autoencoder and a network with an encoder"
+        )
+    load_state(found, trunk, source=str(path))
+    logger.info("weights of the encoder: %s (%d tensors; the rest of the network is new)", path, len(found))
+    return network
 
 
 def unwrap(network: torch.nn.Module) -> torch.nn.Module:

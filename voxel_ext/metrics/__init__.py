@@ -5,5 +5,6 @@ IoU, Dice, precision, recall and accuracy of masks are MONAI's ``ConfusionMatrix
 """
 
 from voxel_ext.metrics.instance_detection import InstanceDetectionRate, best_instance_iou, instance_iou
+from voxel_ext.metrics.matching import MatchingAccuracy, left_right_partners
 
-__all__ = ["InstanceDetectionRate", "best_instance_iou", "instance_iou"]
+__all__ = ["InstanceDetectionRate", "MatchingAccuracy", "best_instance_iou", "instance_iou", "left_right_partners"]

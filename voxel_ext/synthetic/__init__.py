@@ -1,5 +1,6 @@
 """Synthetic data with exact ground truth."""
 
 from voxel_ext.synthetic.optic_lobe import OpticLobe, OpticLobe2D
+from voxel_ext.synthetic.worm import Worm, WormShapeModel
 
-__all__ = ["OpticLobe", "OpticLobe2D"]
+__all__ = ["OpticLobe", "OpticLobe2D", "Worm", "WormShapeModel"]

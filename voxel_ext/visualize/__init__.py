@@ -10,5 +10,14 @@ from voxel_ext.visualize.render import render_volume
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.scene import volume_scene
 from voxel_ext.visualize.slices import slice_figure
+from voxel_ext.visualize.worm_cubes import view_cells
 
-__all__ = ["learning_curves", "render_volume", "slice_figure", "volume_scene", "write_animation", "write_report"]
+__all__ = [
+    "view_cells",
+    "learning_curves",
+    "render_volume",
+    "slice_figure",
+    "volume_scene",
+    "write_animation",
+    "write_report",
+]

@@ -1,0 +1,188 @@
+"""Prepared worms in memory: their tables at once, their cubes when they are needed, normalized."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxel_ext.data.worm_checks import list_prepared
+from voxel_ext.data.worm_file import WormCubes, WormHeader, read_worm, read_worm_header
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+
+NORMALIZATION = ("global", "cube", "none")
+
+
+def worm_lists(
+    folder: str | os.PathLike[str], validation_fraction: float = 0.2, seed: int = 0
+) -> dict[str, list[Path]]:
+    """Return the worms to train with and those to validate with, never the same.
+
+    Args:
+        folder: one with ``train/`` and ``val/``, or one with all worms, which are then split by worm at random.
+        validation_fraction: share of the worms for validation, rounded, at least one worm on either side.
+        seed: of the split.
+
+    Returns:
+        files under ``"train"`` and ``"val"``.
+
+    Raises:
+        MissingDataError: no worms there.
+        InvalidInputError: fewer than two worms to split, or a fraction outside (0, 1).
+    """
+    folder = Path(folder)
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
+        return {name: list_prepared(folder / name) for name in ("train", "val")}
+    worms = list_prepared(folder)
+    if not 0 < validation_fraction < 1:
+        raise InvalidInputError(f"validation_fraction={validation_fraction!r}: expected a number between 0 and 1")
+    if len(worms) < 2:
+        raise InvalidInputError(f"{folder} has one prepared worm; training needs at least two, one of them to validate")
+    count = min(max(round(validation_fraction * len(worms)), 1), len(worms) - 1)
+    order = np.random.default_rng(seed).permutation(len(worms))
+    chosen = set(order[:count].tolist())
+    return {
+        "train": [worm for i, worm in enumerate(worms) if i not in chosen],
+        "val": [worm for i, worm in enumerate(worms) if i in chosen],
+    }
+
+
+def intensity_statistics(
+    folder: str | os.PathLike[str], mean: float | None = None, std: float | None = None
+) -> dict[str, float]:
+    """Return the mean and the standard deviation of the intensities to normalize with.
+
+    Args:
+        folder: of prepared worms, with the ``statistics.json`` that preparing them leaves.
+        mean: the value to use instead of that of the first channel there.
+        std: the same.
+
+    Returns:
+        ``mean`` and ``std``.
+
+    Raises:
+        MissingDataError: a value is not given and there is no ``statistics.json``.
+        InvalidInputError: that file cannot be read.
+    """
+    if mean is None or std is None:
+        file = Path(folder) / "statistics.json"
+        if not file.is_file():
+            raise MissingDataError(
+                f"{file} does not exist; run prepare makes it, or give intensity_mean, intensity_std"
+            )
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            mean = float(found["mean"]) if mean is None else mean
+            std = float(found["std"]) if std is None else std
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInputError(f"{file} has no mean and std of the intensities ({error!r})") from error
+    return {"mean": float(mean), "std": float(std)}
+
+
+class WormStore:
+    """Prepared worms that belong together.
+
+    Args:
+        worms: files of prepared worms, all with the same number of cells, channels and size.
+        normalization: "cube" for mean 0 and standard deviation 1 of each cube and channel, "global" for
+            (x - mean) / std, "none".
+        mean: for "global", see ``statistics.json`` of the prepared data.
+        std: for "global".
+        cache_num: worms whose cubes are kept in memory (73 MB each for 558 cubes of 32³ voxels).
+
+    Raises:
+        InvalidInputError: no worms, worms that differ (names the first that does), an option out of range.
+    """
+
+    def __init__(
+        self,
+        worms: Sequence[str | os.PathLike[str]],
+        normalization: str = "global",
+        mean: float = 0.0,
+        std: float = 1.0,
+        cache_num: int = 64,
+    ) -> None:
+        check_option("normalization", normalization, NORMALIZATION)
+        if not std > 0:
+            raise InvalidInputError(f"std={std!r}: the standard deviation of the intensities must be positive")
+        if not worms:
+            raise InvalidInputError("there are no worms; expected files of prepared worms")
+        self.files = [Path(worm) for worm in worms]
+        self.headers = [read_worm_header(worm) for worm in self.files]
+        _check_alike(self.files, self.headers)
+        self.normalization = normalization
+        self.mean, self.std = float(mean), float(std)
+        self._cache: OrderedDict[int, WormCubes] = OrderedDict()
+        self._cache_num = cache_num
+
+    @property
+    def num_cells(self) -> int:
+        """Number of identities of every worm."""
+        return len(self.headers[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the cells by identity, "" where no worm tells."""
+        rows = zip(*(header.names for header in self.headers), strict=True)
+        return [next((name for name in row if name), "") for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def known(self, number: int) -> NDArray[np.bool_]:
+        """Return which cells (N,) of a worm have a cube and a position."""
+        header = self.headers[number]
+        return header.valid & np.isfinite(header.positions).all(1)
+
+    def cubes(self, number: int, cells: NDArray[np.int64], valid: NDArray[np.bool_], turned: bool = False) -> NDArray:
+        """Return normalized cubes.
+
+        Args:
+            number: of the worm.
+            cells: (K,) identities.
+            valid: (K,) bool; the cubes of the others are 0.
+            turned: turn each cube by 180° about x.
+
+        Returns:
+            (K, C, S, S, S) float32.
+        """
+        cubes = self._read(number).cubes[cells]
+        if turned:
+            cubes = cubes[:, :, ::-1, ::-1]
+        mean: Any = np.float32(self.mean if self.normalization == "global" else 0)
+        std: Any = np.float32(self.std if self.normalization == "global" else 1)
+        if self.normalization == "cube":
+            mean = cubes.mean((2, 3, 4), keepdims=True)
+            std = cubes.std((2, 3, 4), keepdims=True)
+            std = np.where(std > 0, std, 1)  # a constant cube stays at 0
+        cubes = (cubes - mean) / std
+        cubes[~valid] = 0
+        return cubes
+
+    def _read(self, number: int) -> WormCubes:
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        worm = read_worm(self.files[number])
+        if self._cache_num:
+            self._cache[number] = worm
+            while len(self._cache) > self._cache_num:
+                self._cache.popitem(last=False)
+        return worm
+
+
+def _check_alike(files: Sequence[Path], headers: Sequence[WormHeader]) -> None:
+    for file, header in zip(files, headers, strict=True):
+        if header.shape != headers[0].shape or header.channels != headers[0].channels:
+            raise InvalidInputError(
+                f"{file} has cubes of shape {header.shape} ({header.channels}), {files[0]} has {headers[0].shape} "
+                f"({headers[0].channels}); prepare all worms with the same settings and number of cells"
+            )
+        if any(a and b and a != b for a, b in zip(header.names, headers[0].names, strict=True)):
+            raise InvalidInputError(f"{file} and {files[0]} give different names to the same Aligned_No")

@@ -1,0 +1,53 @@
+"""Learning rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from voxel_ext.errors import InvalidInputError, check_option
+
+SCHEDULES = ("plateau", "cosine")
+
+
+def build_lr_scheduler(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    factor: float = 0.1,
+    patience: int = 5,
+    minimum: float = 1e-6,
+    epochs: int = 100,
+    warmup_epochs: int = 0,
+) -> Any:
+    """Build a schedule of the learning rate that is stepped once per epoch.
+
+    Args:
+        name: "plateau" (torch's ``ReduceLROnPlateau``, stepped with the validation loss) or "cosine" (linear increase
+            over ``warmup_epochs``, then half a cosine wave down to ``minimum`` at the last of ``epochs``).
+        optimizer: whose rate is scheduled.
+        factor: of "plateau", the rate is multiplied by it.
+        patience: of "plateau", epochs without improvement before that.
+        minimum: the lowest rate.
+        epochs: of "cosine", the length of the training.
+        warmup_epochs: of "cosine".
+
+    Raises:
+        InvalidInputError: unknown name, or the warm-up is not shorter than the training.
+    """
+    check_option("lr_scheduler_name", name, SCHEDULES)
+    if name == "plateau":
+        return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=minimum)
+    if not 0 <= warmup_epochs < epochs:
+        raise InvalidInputError(f"warmup_epochs={warmup_epochs} must be 0 or more, and less than epochs={epochs}")
+    lowest = minimum / float(optimizer.param_groups[0]["lr"])
+
+    def share(epoch: int) -> float:
+        if epoch < warmup_epochs:
+            return (epoch + 1) / (warmup_epochs + 1)
+        progress = min((epoch - warmup_epochs) / max(epochs - warmup_epochs, 1), 1.0)
+        return lowest + (1 - lowest) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, share)

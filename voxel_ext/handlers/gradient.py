@@ -1,0 +1,74 @@
+"""Clip the gradients, and log what they are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
+
+from voxel_ext.errors import InvalidInputError
+
+
+class GradientHandler:
+    """Clip the norm of the gradients before every optimizer step, and log it to TensorBoard.
+
+    Logged each iteration: ``gradient_norm`` before clipping and, for a loss that has it, ``gradient_share``, the share
+    of the rows of the cost matrix with a gradient (see :class:`~voxel_ext.losses.LinearAssignmentLoss`).
+
+    Args:
+        network: whose gradients.
+        max_norm: largest norm over all parameters; None to leave them as they are.
+        loss: with an attribute ``last_gradient_share``, or any other.
+        log_dir: TensorBoard folder; None does not log.
+        histograms: log a histogram of each parameter's gradient every this many iterations; 0 for never.
+
+    Raises:
+        InvalidInputError: ``max_norm`` is not positive.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        max_norm: float | None = 1.0,
+        loss: Any = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        histograms: int = 0,
+    ) -> None:
+        if max_norm is not None and not max_norm > 0:
+            raise InvalidInputError(f"gradient_clip={max_norm!r} must be a positive number, or null for no clipping")
+        self.network = network
+        self.max_norm = max_norm
+        self.loss = loss
+        self.log_dir = log_dir
+        self.histograms = histograms
+        self._writer: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a MONAI trainer."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Clip and log; gradients that AMP has scaled are unscaled first."""
+        if getattr(engine, "scaler", None) is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        limit = float("inf") if self.max_norm is None else self.max_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        if self.log_dir is None or idist.get_rank() > 0:
+            return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(self.log_dir)
+        step = engine.state.iteration
+        self._writer.add_scalar("gradient_norm", float(norm), step)
+        share = getattr(self.loss, "last_gradient_share", None)
+        if share is not None:
+            self._writer.add_scalar("gradient_share", share, step)
+        if self.histograms and step % self.histograms == 0:
+            for name, parameter in self.network.named_parameters():
+                if parameter.grad is not None:
+                    self._writer.add_histogram(f"gradient/{name}", parameter.grad, step)
