@@ -128,7 +128,7 @@ class RotationGroup:
         Raises:
             InvalidInputError: if there are not three, or they differ along axes that the group exchanges.
         """
-        values = (value,) * 3 if isinstance(value, int) else tuple(value)
+        values = tuple(value) if isinstance(value, Sequence) else (value,) * 3
         if len(values) != 3 or not all(isinstance(item, int) for item in values):
             raise InvalidInputError(f"{name}={value!r}: expected one whole number or three (z, y, x).")
         exchanged = self.matrices.abs().amax(dim=0)

@@ -10,10 +10,13 @@ from voxel_ext.transforms.intensity import (
     soft_mask_weight,
 )
 from voxel_ext.transforms.label import ConnectedComponents, ConnectedComponentsd, connected_components
+from voxel_ext.transforms.spatial import RandWormRotation, RandWormRotationd, rotate_about_x
 
 __all__ = [
     "ConnectedComponents",
     "ConnectedComponentsd",
+    "RandWormRotation",
+    "RandWormRotationd",
     "SoftMask",
     "SoftMaskd",
     "ValidateImage",
@@ -22,4 +25,5 @@ __all__ = [
     "connected_components",
     "mask_distance",
     "soft_mask_weight",
+    "rotate_about_x",
 ]

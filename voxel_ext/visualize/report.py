@@ -39,6 +39,7 @@ def write_report(
     volumes: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     metric_rows: Sequence[Mapping[str, object]] = (),
+    sections: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write a page that needs no other file and no network.
 
@@ -52,6 +53,7 @@ def write_report(
             "voxel_size": optional, µm per axis}``. The first two 3D ones have a 3D view.
         notes: sentences to put above the curves.
         metric_rows: one mapping per volume, ``name`` and metrics.
+        sections: further parts of the page, heading and HTML, which is put in as it is; after the metrics.
 
     Returns:
         the path.
@@ -64,14 +66,15 @@ def write_report(
     """
     summary = _means(metric_rows) if metrics is None else metrics
     curves = learning_curves(history)
-    sections = [
+    parts = [
         _section("Notes", "".join(f"<p>{_text(note)}</p>" for note in notes)),
         _section("Learning curves", f'<div class="wide">{curves}</div>' if curves else ""),
         _section("Metrics", _metric_table(summary, metric_rows)),
+        *(_section(_text(heading), content) for heading, content in sections),
         _section("Volumes", "\n".join(_volume(volume, index) for index, volume in enumerate(volumes))),
         _settings(dict(_flatten(settings or {}))),
     ]
-    body = "\n".join(section for section in sections if section)
+    body = "\n".join(part for part in parts if part)
     page = string.Template(_resource("report_template.html")).substitute(
         title=_text(title),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -165,7 +165,8 @@ class GroupConvolution(nn.Module):
         stamp = (weight._version, weight.data_ptr(), dtype, None if bias is None else bias._version)
         cache = self._cache
         if cache is None or cache[0] is not weight or cache[1] is not bias or cache[2] != stamp:
-            cache = self._cache = (weight, bias, stamp, *self.expanded_filters(dtype))
+            with torch.inference_mode(False), torch.no_grad():  # so that autograd can use them later
+                cache = self._cache = (weight, bias, stamp, *self.expanded_filters(dtype))
         return cache[3], cache[4]
 
     def _cacheable(self) -> bool:
