@@ -8,7 +8,15 @@ import sys
 
 from benchmarks.harness import table
 
-NAMES = ("generator", "generator_statistics", "training_step", "startup")
+NAMES = (
+    "generator",
+    "generator_statistics",
+    "training_step",
+    "startup",
+    "group_convolution",
+    "assignment",
+    "worm_preparation",
+)
 
 
 def main() -> None:
@@ -20,6 +28,11 @@ def main() -> None:
         metavar="DIR",
         help="a checkout of the original 3dsegmentation repository with its requirements installed; "
         "the generator is then raced against it",
+    )
+    parser.add_argument(
+        "--original-worm",
+        metavar="DIR",
+        help="a checkout of the original MA_FeatureLearning repository; group_convolution is then raced against it",
     )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))

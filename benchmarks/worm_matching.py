@@ -225,7 +225,7 @@ def learned(work: Path) -> Iterator[Line]:
 
 def _metrics(path: Path) -> dict[str, float]:
     with open(path, encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.reader(stream, delimiter="\t") if len(row) == 2]
+        rows = [row for row in csv.reader(stream) if len(row) == 2]
     return {name: float(value) for name, value in rows}
 
 

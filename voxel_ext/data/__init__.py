@@ -13,7 +13,8 @@ from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.vaa3d import Vaa3DRawReader, open_vaa3d, read_vaa3d, register_vaa3d_reader, write_vaa3d
-from voxel_ext.data.worm_checks import list_prepared, validate_worms, worm_statistics
+from voxel_ext.data.worm_cells import WormCellDataset
+from voxel_ext.data.worm_checks import list_prepared, require_valid_worms, validate_worms, worm_statistics
 from voxel_ext.data.worm_cubes import cut_worm
 from voxel_ext.data.worm_file import WormCubes, read_worm, read_worm_header, write_worm
 from voxel_ext.data.worm_pairs import WormDataset, WormPairDataset, opposite_roll
@@ -32,6 +33,7 @@ __all__ = [
     "SyntheticVolumes",
     "Vaa3DRawReader",
     "VolumeAddress",
+    "WormCellDataset",
     "WormCubes",
     "WormDataset",
     "WormPairDataset",
@@ -55,6 +57,7 @@ __all__ = [
     "read_worm",
     "read_worm_header",
     "read_worm_table",
+    "require_valid_worms",
     "split_volumes",
     "validate_worms",
     "volume_name",

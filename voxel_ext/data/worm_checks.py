@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from voxel_ext.data.moments import Moments
 from voxel_ext.data.worm_file import WormHeader, read_worm, read_worm_header, read_worm_moments
 from voxel_ext.errors import InvalidInputError, MissingDataError
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 32
 """How many cubes are read at a time."""
@@ -69,6 +72,27 @@ def validate_worms(folder: str | os.PathLike[str]) -> list[str]:
             )
         problems[path] += _header_problems(path, header, names) + _voxel_problems(path, header)
     return [problem for path in files for problem in problems[path]]
+
+
+def require_valid_worms(folder: str | os.PathLike[str]) -> None:
+    """Log every problem of a folder of prepared worms, see :func:`validate_worms`, and fail if there are any.
+
+    Args:
+        folder: the folder, or one file.
+
+    Raises:
+        MissingDataError: the folder does not exist, or has no prepared worms.
+        InvalidInputError: there are problems; says how many and the first.
+    """
+    problems = validate_worms(folder)
+    for problem in problems:
+        logger.warning("%s", problem)
+    count = len(list_prepared(folder))
+    if problems:
+        raise InvalidInputError(
+            f"{len(problems)} problems in the {count} prepared worms of {folder}: {problems[0]} ..."
+        )
+    logger.info("%d prepared worms in %s, no problems", count, folder)
 
 
 def _header_problems(path: Path, header: WormHeader, names: dict[int, str]) -> list[str]:

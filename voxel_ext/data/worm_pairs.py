@@ -28,9 +28,11 @@ def opposite_roll(a: NDArray, b: NDArray) -> bool:
         b: (N, 3) of the same cells; NaN in either for cells that are missing.
 
     Returns:
-        whether turning ``b`` about x brings it nearer to ``a``, both centered.
+        whether turning ``b`` about x brings it nearer to ``a``, both centered; False without a cell in both.
     """
     known = np.isfinite(a).all(1) & np.isfinite(b).all(1)
+    if not known.any():
+        return False
     first, second = (worm[known, :2] - worm[known, :2].mean(0) for worm in (a, b))
     return float((first * second).sum()) < 0
 
@@ -48,7 +50,7 @@ class WormPairDataset(Dataset, Randomizable):
         num_cells: N, from 2 to the number of cells; fewer than all are drawn at random for each item.
         pairs: "random" pairs drawn anew each epoch, "all" unordered pairs, "chain" (worm i with worm i + 1), or a list
             of pairs of positions in ``worms``.
-        length: number of items for "random" pairs; default: number of worms.
+        length: number of items for "random" pairs, the others have their own; default: number of worms.
         cubes: whether to read the cubes at all (a matcher of positions alone does without).
         normalization: "global", "cube" or "none", see :class:`~voxel_ext.data.WormStore`.
         mean: for "global".
@@ -57,10 +59,12 @@ class WormPairDataset(Dataset, Randomizable):
             positions with those of other worms, bend and stretch them smoothly, and shift them by ``position_noise``.
         mixing: share of the worms whose positions are replaced by a mixture of those of three worms of the data set,
             itself among them: the mean worm plus the three deviations from it, weighted at random such that the squares
-            of the weights sum to 1, which keeps the covariance of the worms' shapes.
+            of the weights sum to 1, which keeps the covariance of the worms' shapes. With ``augment``, as the next two.
         deformation: strength of the smooth deformation, in standard deviations of the positions along each axis.
-        position_noise: largest standard deviation of the noise on positions, in voxels; each item draws from 0 to this.
-        missing: largest share of the cells of a worm that is left out at random; each worm draws from 0 to this.
+        position_noise: largest standard deviation of the noise on positions, in voxels; each worm of an item draws
+            from 0 to this.
+        missing: largest share of the cells of a worm that is left out at random, also without ``augment``; each worm of
+            an item draws from 0 to this.
         seed: of all draws; ``set_random_state`` changes it (MONAI's loaders and ``EpochSeedHandler`` do every epoch).
         cache_num: worms that are kept in memory.
 
@@ -91,6 +95,8 @@ class WormPairDataset(Dataset, Randomizable):
                 f"missing={missing!r} (0 to below 1), mixing={mixing!r} (0 to 1), deformation={deformation!r}, "
                 f"position_noise={position_noise!r} (0 or more): out of range"
             )
+        if length is not None and length < 1:
+            raise InvalidInputError(f"length={length}: expected a number of pairs of at least 1, or null")
         self.store = WormStore(worms, normalization, mean, std, cache_num)
         if not 2 <= num_cells <= self.store.num_cells:
             raise InvalidInputError(
@@ -98,7 +104,7 @@ class WormPairDataset(Dataset, Randomizable):
             )
         self.num_cells = num_cells
         self.pairs = _fixed_pairs(pairs, len(self.store))
-        self.length = len(self.pairs) if self.pairs is not None else (length or len(self.store))
+        self.length = len(self.pairs) if self.pairs is not None else length or len(self.store)
         self.cubes = cubes
         self.augment = augment
         self.mixing = mixing
@@ -109,7 +115,9 @@ class WormPairDataset(Dataset, Randomizable):
         self.seed = seed
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> WormPairDataset:
-        """Draw from another seed from now on; fixed pairs without augmentation keep theirs."""
+        """Draw from another seed from now on, or one from ``state``; fixed pairs without augmentation keep theirs."""
+        if seed is None and state is not None:
+            seed = int(state.randint(2**31))
         if seed is not None and (self.pairs is None or self.augment):
             self.seed = int(seed)
         return self
@@ -174,8 +182,10 @@ class _Shapes:
     """The worms' positions with equal center, spread and roll, to be mixed with each other."""
 
     def __init__(self, worms: Sequence[NDArray[np.float32]]) -> None:
-        self.centers = [np.nanmean(worm, 0) for worm in worms]
-        self.spreads = [np.nanstd(worm, 0) + 1e-6 for worm in worms]
+        # a worm without any position has no shape to give, and no cell to be given one
+        found = [worm if np.isfinite(worm).any() else np.zeros_like(worm) for worm in worms]
+        self.centers = [np.nanmean(worm, 0) for worm in found]
+        self.spreads = [np.nanstd(worm, 0) + 1e-6 for worm in found]
         signs = [np.array([-1, -1, 1]) if opposite_roll(worms[0], worm) else np.ones(3) for worm in worms]
         self.spreads = [spread * sign for spread, sign in zip(self.spreads, signs, strict=True)]
         shapes = [(w - c) / s for w, c, s in zip(worms, self.centers, self.spreads, strict=True)]
@@ -186,7 +196,8 @@ class _Shapes:
 
     def mixture(self, number: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Positions (N, 3) with the center, spread and roll of worm ``number``, and the shape of three mixed."""
-        others = rng.choice(len(self.deviations), min(2, len(self.deviations)), replace=False)
+        others = rng.choice(len(self.deviations) - 1, min(2, len(self.deviations) - 1), replace=False)
+        others += others >= number  # not the worm itself
         weights = rng.dirichlet(np.full(1 + len(others), 0.7))
         weights /= np.linalg.norm(weights)
         shape = self.mean.copy()
@@ -212,6 +223,8 @@ def _fixed_pairs(pairs: str | Sequence[Sequence[int]], worms: int) -> list[tuple
         if pairs == "chain":
             return [(i, i + 1) for i in range(worms - 1)]
         return list(itertools.combinations(range(worms), 2))
+    if not len(pairs):
+        raise InvalidInputError(f"pairs is empty; expected pairs of worms, or one of {', '.join(map(repr, PAIRS))}")
     result = []
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(i, int) and 0 <= i < worms for i in pair):

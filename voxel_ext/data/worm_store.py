@@ -26,7 +26,8 @@ def worm_lists(
 
     Args:
         folder: one with ``train/`` and ``val/``, or one with all worms, which are then split by worm at random.
-        validation_fraction: share of the worms for validation, rounded, at least one worm on either side.
+        validation_fraction: share of the worms for validation, rounded; at least two worms on either side, which make a
+            pair, or one where there are fewer than four.
         seed: of the split.
 
     Returns:
@@ -44,7 +45,8 @@ def worm_lists(
         raise InvalidInputError(f"validation_fraction={validation_fraction!r}: expected a number between 0 and 1")
     if len(worms) < 2:
         raise InvalidInputError(f"{folder} has one prepared worm; training needs at least two, one of them to validate")
-    count = min(max(round(validation_fraction * len(worms)), 1), len(worms) - 1)
+    least = 2 if len(worms) >= 4 else 1
+    count = min(max(round(validation_fraction * len(worms)), least), len(worms) - least)
     order = np.random.default_rng(seed).permutation(len(worms))
     chosen = set(order[:count].tolist())
     return {
@@ -91,7 +93,7 @@ class WormStore:
     Args:
         worms: files of prepared worms, all with the same number of cells, channels and size.
         normalization: "cube" for mean 0 and standard deviation 1 of each cube and channel, "global" for
-            (x - mean) / std, "none".
+            (x - mean) / std of the intensities (a mask stays 0 and 1), "none".
         mean: for "global", see ``statistics.json`` of the prepared data.
         std: for "global".
         cache_num: worms whose cubes are kept in memory (73 MB each for 558 cubes of 32³ voxels).
@@ -111,6 +113,8 @@ class WormStore:
         check_option("normalization", normalization, NORMALIZATION)
         if not std > 0:
             raise InvalidInputError(f"std={std!r}: the standard deviation of the intensities must be positive")
+        if cache_num < 0:
+            raise InvalidInputError(f"cache_num={cache_num}: expected the number of worms to keep in memory, 0 or more")
         if not worms:
             raise InvalidInputError("there are no worms; expected files of prepared worms")
         self.files = [Path(worm) for worm in worms]
@@ -155,15 +159,23 @@ class WormStore:
         cubes = self._read(number).cubes[cells]
         if turned:
             cubes = cubes[:, :, ::-1, ::-1]
-        mean: Any = np.float32(self.mean if self.normalization == "global" else 0)
-        std: Any = np.float32(self.std if self.normalization == "global" else 1)
-        if self.normalization == "cube":
-            mean = cubes.mean((2, 3, 4), keepdims=True)
-            std = cubes.std((2, 3, 4), keepdims=True)
-            std = np.where(std > 0, std, 1)  # a constant cube stays at 0
+        mean, std = self._moments(cubes)
         cubes = (cubes - mean) / std
         cubes[~valid] = 0
         return cubes
+
+    def _moments(self, cubes: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Mean and standard deviation to normalize cubes (K, C, S, S, S) with."""
+        if self.normalization == "cube":
+            mean = cubes.mean((2, 3, 4), keepdims=True)
+            std = cubes.std((2, 3, 4), keepdims=True)
+            return mean, np.where(std > 1e-6 * np.abs(mean), std, 1)  # a constant cube stays at 0 but for rounding
+        if self.normalization == "none":
+            return np.float32(0), np.float32(1)
+        mean, std = (np.full((cubes.shape[1], 1, 1, 1), value, np.float32) for value in (self.mean, self.std))
+        if self.headers[0].channels == "raw+mask+soft":
+            mean[1], std[1] = 0, 1
+        return mean, std
 
     def _read(self, number: int) -> WormCubes:
         if number in self._cache:
@@ -178,11 +190,17 @@ class WormStore:
 
 
 def _check_alike(files: Sequence[Path], headers: Sequence[WormHeader]) -> None:
+    named: dict[int, tuple[str, Path]] = {}
     for file, header in zip(files, headers, strict=True):
         if header.shape != headers[0].shape or header.channels != headers[0].channels:
             raise InvalidInputError(
                 f"{file} has cubes of shape {header.shape} ({header.channels}), {files[0]} has {headers[0].shape} "
                 f"({headers[0].channels}); prepare all worms with the same settings and number of cells"
             )
-        if any(a and b and a != b for a, b in zip(header.names, headers[0].names, strict=True)):
-            raise InvalidInputError(f"{file} and {files[0]} give different names to the same Aligned_No")
+        for slot, name in enumerate(header.names):
+            earlier, source = named.setdefault(slot, (name, file)) if name else ("", file)
+            if name != earlier and name:
+                raise InvalidInputError(
+                    f"{file} and {source} give different names to the same Aligned_No, {slot + 1}: "
+                    f"{name!r} and {earlier!r}"
+                )

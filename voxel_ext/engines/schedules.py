@@ -26,7 +26,7 @@ def build_lr_scheduler(
 
     Args:
         name: "plateau" (torch's ``ReduceLROnPlateau``, stepped with the validation loss) or "cosine" (linear increase
-            over ``warmup_epochs``, then half a cosine wave down to ``minimum`` at the last of ``epochs``).
+            over ``warmup_epochs``, then half a cosine wave that comes to ``minimum`` after the last of ``epochs``).
         optimizer: whose rate is scheduled.
         factor: of "plateau", the rate is multiplied by it.
         patience: of "plateau", epochs without improvement before that.
@@ -35,19 +35,25 @@ def build_lr_scheduler(
         warmup_epochs: of "cosine".
 
     Raises:
-        InvalidInputError: unknown name, or the warm-up is not shorter than the training.
+        InvalidInputError: unknown name, a factor outside (0, 1), a lowest rate above the optimizer's, or a warm-up not
+            shorter than the training.
     """
     check_option("lr_scheduler_name", name, SCHEDULES)
+    rate = float(optimizer.param_groups[0]["lr"])
+    if not 0 <= minimum <= rate:
+        raise InvalidInputError(f"lr_scheduler_min={minimum!r} must be from 0 to the learning rate, {rate!r}")
     if name == "plateau":
+        if not 0 < factor < 1:
+            raise InvalidInputError(f"lr_scheduler_factor={factor!r} must be between 0 and 1")
         return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=minimum)
     if not 0 <= warmup_epochs < epochs:
         raise InvalidInputError(f"warmup_epochs={warmup_epochs} must be 0 or more, and less than epochs={epochs}")
-    lowest = minimum / float(optimizer.param_groups[0]["lr"])
+    lowest = minimum / rate
 
     def share(epoch: int) -> float:
         if epoch < warmup_epochs:
             return (epoch + 1) / (warmup_epochs + 1)
-        progress = min((epoch - warmup_epochs) / max(epochs - warmup_epochs, 1), 1.0)
+        progress = min((epoch - warmup_epochs) / (epochs - warmup_epochs), 1.0)
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * progress)) / 2
 
     return LambdaLR(optimizer, share)

@@ -22,8 +22,8 @@ class WormFeatures:
 
     Attributes:
         name: of the worm.
-        features: one tensor (N, F) per layer, by slot; rows of missing cells mean nothing.
-        valid: (N,) bool.
+        features: one tensor (N, F) per layer, by slot, on the CPU; rows of missing cells mean nothing.
+        valid: (N,) bool, on the CPU.
         positions: (N, 3) (z, y, x) in voxels, by slot.
         names: of the N cells; "" or beginning with "?" where not known.
     """
@@ -96,11 +96,9 @@ def match_worms(
         dummy_cost: leave cells unmatched rather than pay this; None matches as many as possible.
 
     Raises:
-        InvalidInputError: a worm has no cells, or the features are not finite.
+        InvalidInputError: a worm has no cells, or the features are not finite (names the worms and the first cells).
     """
-    for worm in (first, second):
-        if not len(worm.slots):
-            raise InvalidInputError(f"worm {worm.name} has no valid cells")
+    _check_cells(first, second)
     matrix = loss.cost(list(zip(first.layers(), second.layers(), strict=True)))
     return _solve(first.name, second.name, matrix, first.slots, second.slots, dummy_cost)
 
@@ -120,18 +118,24 @@ def name_worm(
         loss: the loss that the network was trained with; its cost is used.
         method: "mean_features": the features of each name are averaged over the references, and the worm is matched
             with those; "mean_cost": the costs are averaged over the references; "votes": the worm is matched with
-            each, and the assignment with the most votes wins, the mean cost (less than a vote) breaking ties.
-        dummy_cost: leave cells unnamed rather than pay this (for "votes", with a share of the votes of zero or less).
+            each, and the assignment with the most votes wins, the mean cost (all in all less than half a vote)
+            breaking ties.
+        dummy_cost: leave cells unnamed rather than pay this; for "votes" leave them unmatched in the single matchings,
+            and unnamed where they have no vote.
 
     Returns:
-        matches whose columns are slots of the references; for "votes" the cost is minus the share of the votes.
+        matches whose columns are slots of the references; for "votes" the cost is minus the share of the votes, plus
+        what breaks ties.
 
     Raises:
-        InvalidInputError: no references, an unknown method, or names that differ between the references.
+        InvalidInputError: no references, an unknown method, names or numbers of cells that differ between the
+            references, a worm without cells, or features that are not finite.
     """
     check_option("naming", method, NAMING)
     if not references:
         raise InvalidInputError("naming needs at least one reference worm")
+    _check_references(references)
+    _check_cells(worm, *references)
     title = f"{len(references)} references"
     present = torch.stack([reference.valid for reference in references])
     slots = torch.nonzero(present.any(0))[:, 0].numpy()
@@ -145,27 +149,52 @@ def name_worm(
         return _solve(worm.name, title, matrix, worm.slots, slots, dummy_cost)
     place = np.full(present.shape[1], -1)
     place[slots] = np.arange(len(slots))
-    total = torch.zeros(len(worm.slots), len(slots))
-    count = torch.zeros(len(slots))
+    total = torch.zeros(len(worm.slots), len(slots), dtype=torch.float64)
+    count = torch.zeros(len(slots), dtype=torch.float64)
     votes = torch.zeros_like(total)
     for reference in references:
-        found = match_worms(worm, reference, loss)
+        found = match_worms(worm, reference, loss, dummy_cost if method == "votes" else None)
         columns = torch.from_numpy(place[found.column_slots])
-        total[:, columns] += found.matrix.float().cpu()
+        total[:, columns] += found.matrix.double().cpu()
         count[columns] += 1
         row = {int(slot): i for i, slot in enumerate(found.row_slots)}
         votes[[row[int(slot)] for slot in found.rows], place[found.columns]] += 1 / len(references)
     mean = total / count
     if method == "votes":
         spread = (mean.max() - mean.min()).clamp_min(1e-12)
-        mean = -votes + (mean - mean.min()) / spread * 0.5 / len(references)
+        mean = -votes + (mean - mean.min()) / (spread * 2 * len(references) * min(mean.shape))
+        dummy_cost = None if dummy_cost is None else 0.0
     return _solve(worm.name, title, mean, worm.slots, slots, dummy_cost)
 
 
 def _mean_features(layers: list[torch.Tensor], present: torch.Tensor) -> torch.Tensor:
     """Mean over the references that have the cell, (N, F)."""
-    weight = present.float()[..., None]
-    return (torch.stack(layers) * weight).sum(0) / weight.sum(0).clamp_min(1)
+    known = present[..., None]
+    return torch.where(known, torch.stack(layers), 0).sum(0) / known.sum(0).clamp_min(1)
+
+
+def _check_cells(*worms: WormFeatures) -> None:
+    for worm in worms:
+        if not len(worm.slots):
+            raise InvalidInputError(f"worm {worm.name} has no valid cells")
+
+
+def _check_references(references: Sequence[WormFeatures]) -> None:
+    names: dict[int, tuple[str, str]] = {}
+    for reference in references:
+        if len(reference.valid) != len(references[0].valid):
+            raise InvalidInputError(
+                f"reference {reference.name} has {len(reference.valid)} cells, {references[0].name} has "
+                f"{len(references[0].valid)}; expected references with the same order of slots"
+            )
+        for slot, name in enumerate(reference.names):
+            if name and not name.startswith("?"):
+                earlier, source = names.setdefault(slot, (name, reference.name))
+                if earlier != name:
+                    raise InvalidInputError(
+                        f"references {source} and {reference.name} give slot {slot} (Aligned_No {slot + 1}) different "
+                        f"names, {earlier!r} and {name!r}; expected references with the same order of slots"
+                    )
 
 
 def _solve(
@@ -177,6 +206,15 @@ def _solve(
     dummy_cost: float | None,
 ) -> CellMatches:
     cost = matrix.detach().double().cpu().numpy()
+    wrong = ~np.isfinite(cost)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidInputError(
+            f"{first} cannot be matched with {second}: the cost of slot {row_slots[row]} of the one and slot "
+            f"{column_slots[column]} of the other is {cost[row, column]} ({int(wrong.all(1).sum())} of {len(cost)} "
+            f"rows and {int(wrong.all(0).sum())} of {cost.shape[1]} columns are not finite throughout); check "
+            "the features (damaged weights, float16 overflow, NaN in the images?)"
+        )
     rows, columns = assign(cost, dummy_cost)
     margin = assignment_margin(cost, rows, columns)
     return CellMatches(

@@ -93,7 +93,9 @@ def valid_pair(
 
 
 class WormPairLoss(nn.Module):
-    """A matching loss of the cells that are not missing, averaged over the pairs of a batch.
+    """A matching loss of the cells that are not missing, averaged over the pairs of a batch that share a cell.
+
+    Where no pair of a batch shares a cell, the loss and its gradient are 0.
 
     Args:
         loss: e.g. :class:`~voxel_ext.losses.ContrastiveMatchingLoss`.
@@ -109,10 +111,23 @@ class WormPairLoss(nn.Module):
         Args:
             features: (2 P, N, F), the two worms of a pair one after the other; or a list of these, one per layer.
             targets: ``target`` (P, N) and ``valid`` (P, 2, N), as :class:`~voxel_ext.data.WormPairDataset` gives them.
+
+        Raises:
+            InvalidInputError: the features are not of the pairs' cells, or as the loss says.
         """
         layers = features if isinstance(features, list) else [features]
+        pairs, worms, cells = targets["valid"].shape
+        for layer in layers:
+            if layer.shape[:2] != (pairs * worms, cells):
+                raise InvalidInputError(
+                    f"features of shape {list(layer.shape)} do not fit {pairs} pairs of worms with {cells} cells; "
+                    f"expected [{pairs * worms}, {cells}, F]"
+                )
         losses = []
         for i, (valid, target) in enumerate(zip(targets["valid"], targets["target"], strict=True)):
-            pairs = [valid_pair(layer[2 * i : 2 * i + 2], valid, target) for layer in layers]
-            losses.append(self.loss([(first, second) for first, second, _ in pairs], pairs[0][2]))
+            found = [valid_pair(layer[2 * i : 2 * i + 2], valid, target) for layer in layers]
+            if (found[0][2] >= 0).any():
+                losses.append(self.loss([(first, second) for first, second, _ in found], found[0][2]))
+        if not losses:
+            return torch.stack([layer.sum() for layer in layers]).sum() * 0
         return torch.stack(losses).mean()

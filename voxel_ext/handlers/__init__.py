@@ -6,9 +6,11 @@ from voxel_ext.handlers.epoch_seed import EpochSeedHandler
 from voxel_ext.handlers.gradient import GradientHandler
 from voxel_ext.handlers.history import HistoryHandler, read_history
 from voxel_ext.handlers.progress import ProgressBarHandler
+from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
 from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
+from voxel_ext.handlers.worm_reconstruction import WormReconstructionHandler
 
 __all__ = [
     "CheckpointHandler",
@@ -16,9 +18,11 @@ __all__ = [
     "GradientHandler",
     "HistoryHandler",
     "ProgressBarHandler",
+    "ReconstructionReportHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",
     "WormMatchingHandler",
+    "WormReconstructionHandler",
     "load_trunk",
     "load_weights",
     "read_checkpoint",

@@ -7,7 +7,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
 from voxel_ext.errors import InvalidInputError
@@ -50,13 +50,21 @@ class GradientHandler:
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _close(self, _engine: Engine) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def __call__(self, engine: Any) -> None:
         """Clip and log; gradients that AMP has scaled are unscaled first."""
         if getattr(engine, "scaler", None) is not None:
             engine.scaler.unscale_(engine.optimizer)
-        limit = float("inf") if self.max_norm is None else self.max_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.max_norm, norm)
         if self.log_dir is None or idist.get_rank() > 0:
             return
         if self._writer is None:

@@ -28,7 +28,8 @@ class WormMatchingHandler:
 
     Metrics, with the prefix: ``accuracy`` (mean over pairs of worms), ``accuracy_equal_roll``,
     ``accuracy_opposite_roll``, ``top_3``, ``top_5``, ``left_right``, ``pairs``, ``loss``; with references
-    ``naming_accuracy`` and ``naming_worst``. Attach it before the handlers that use the metrics.
+    ``naming_accuracy`` and ``naming_worst``. They are NaN, with a warning, where no worm has a cell in common with
+    another, so that its true match is known. Attach it before the handlers that use the metrics.
 
     Args:
         store: the worms that the evaluator iterates over; those from ``references`` on are reference worms, which are
@@ -39,6 +40,9 @@ class WormMatchingHandler:
         naming: how to combine the references, see :func:`~voxel_ext.engines.name_worm`.
         dummy_cost: see :func:`~voxel_ext.engines.match_worms`.
         prefix: of the metrics' names.
+
+    Raises:
+        InvalidInputError: too many references, or neither two worms to match nor references to name one by.
 
     Attributes:
         worms: :class:`~voxel_ext.engines.WormFeatures` after the run, by place in ``store``.
@@ -60,6 +64,13 @@ class WormMatchingHandler:
     ) -> None:
         if not 0 <= references < len(store):
             raise InvalidInputError(f"references={references}: expected fewer than the {len(store)} worms")
+        if max_pairs < 0:
+            raise InvalidInputError(f"max_pairs={max_pairs}: expected a number of pairs, 0 for none")
+        if not references and (max_pairs == 0 or len(store) < 2):
+            raise InvalidInputError(
+                f"there is nothing to match among {len(store)} worms ({store.files[0]}, ...) with "
+                f"max_pairs={max_pairs} and no references; expected two worms (more to validate with?), or references"
+            )
         self.store = store
         self.loss = loss
         self.max_pairs = max_pairs
@@ -130,9 +141,14 @@ class WormMatchingHandler:
                 _add(self.accuracy, found, int(roll))
                 pair = list(zip(first.layers(), second.layers(), strict=True))
                 losses.append(float(self.loss(pair, found.target)))
-        if not losses:
+        if losses:
+            return {**self.accuracy.aggregate(), "loss": float(np.mean(losses))}
+        if not self.matches:
             return {}
-        return {**self.accuracy.aggregate(), "loss": float(np.mean(losses))}
+        _warn("pair", self.matches)
+        names = ["accuracy", "accuracy_se", *(f"top_{k}" for k in self.accuracy.top_k), "loss"]
+        names += ["left_right"] if self.accuracy.names is not None else []
+        return {**dict.fromkeys(names, float("nan")), "pairs": 0.0}
 
     def _name(self) -> dict[str, float]:
         self.namings = []
@@ -145,8 +161,21 @@ class WormMatchingHandler:
             self.namings.append(found)
             if (found.target >= 0).any():
                 _add(self.naming_accuracy, found, -1)
-        accuracies: Sequence[float] = [found.accuracy for found in self.namings]
-        return {"naming_accuracy": float(np.nanmean(accuracies)), "naming_worst": float(np.nanmin(accuracies))}
+        accuracies = [found.accuracy for found in self.namings if (found.target >= 0).any()]
+        if not accuracies:
+            _warn("worm and references", self.namings)
+            accuracies = [float("nan")]
+        return {"naming_accuracy": float(np.mean(accuracies)), "naming_worst": float(np.min(accuracies))}
+
+
+def _warn(what: str, matches: Sequence[CellMatches]) -> None:
+    logger.warning(
+        "no %s of %d has a cell in common, so no accuracy is known; the first: %s and %s",
+        what,
+        len(matches),
+        matches[0].first,
+        matches[0].second,
+    )
 
 
 def _add(metric: MatchingAccuracy, found: CellMatches, group: int) -> None:

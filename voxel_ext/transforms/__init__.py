@@ -24,6 +24,6 @@ __all__ = [
     "check_image",
     "connected_components",
     "mask_distance",
-    "soft_mask_weight",
     "rotate_about_x",
+    "soft_mask_weight",
 ]

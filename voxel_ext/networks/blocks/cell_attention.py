@@ -1,7 +1,5 @@
 """Self-attention over the cells of a worm, which sees where the cells lie relative to each other."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -36,7 +34,7 @@ class RelativeAttention(nn.Module):
         InvalidInputError: the width does not divide so.
     """
 
-    waves: torch.Tensor
+    waves: torch.Tensor  # for TorchScript, which needs it evaluated: no postponed annotations in this file
 
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
@@ -71,7 +69,9 @@ class RelativeAttention(nn.Module):
             angles = torch.cat([angles, angles], -1)
             cosine, sine = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
             query, key = _turn(query, cosine, sine), _turn(key, cosine, sine)
-        mask = None if valid is None or bool(valid.all()) else valid[:, None, None, :]
+        mask = None if valid is None else valid[:, None, None, :]
+        if valid is not None and not torch.jit.is_tracing() and bool(valid.all()):
+            mask = None  # kernels without a mask are faster; a trace would leave it out for ever
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.merge(seen.transpose(1, 2).reshape(batch, cells, width))
 

@@ -1,16 +1,17 @@
 """Feature vectors of the cells of a worm for matching, from images, positions, or both."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.networks.blocks.cell_attention import CellAttentionBlock
+
+FUSIONS = ("attention", "concatenate")
 
 
 def normalize_positions(positions: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
@@ -42,7 +43,7 @@ class PositionEncoding(nn.Module):
         octaves: number of frequencies per axis, from 0.7 rad per standard deviation upwards.
     """
 
-    frequencies: torch.Tensor
+    frequencies: torch.Tensor  # for TorchScript, which needs it evaluated: no postponed annotations in this file
 
     def __init__(self, width: int, octaves: int = 6) -> None:
         super().__init__()
@@ -58,18 +59,24 @@ class PositionEncoding(nn.Module):
 class MatchingNet(nn.Module):
     """Feature vectors of the cells of worms; cells of the same name get similar ones.
 
-    Every cube goes through the ``encoder``; the position of its cell, encoded, is added; attention layers let the cells
-    of a worm see each other; a linear layer gives the features. Without attention and positions the features are the
-    encoder's own, as in https://github.com/ChengYuChuan/MA_FeatureLearning.
+    With ``fusion="attention"`` every cube goes through the ``encoder``; the position of its cell, encoded, is added;
+    attention layers let the cells of a worm see each other; a linear layer gives the features. Without attention and
+    positions the features are the encoder's own, as in https://github.com/ChengYuChuan/MA_FeatureLearning.
+
+    With ``fusion="concatenate"`` attention sees the positions only. Its features p and the encoder's features c, each
+    scaled to length 1, are joined as (√w p, √(1 - w) c) with a learned weight w, so that squared distances and cosines
+    are the weighted sums of those of the two parts, and either part can be trained, or used, without the other.
 
     Args:
         encoder: network of single cubes, (N, C, S, S, S) -> (N, F), with an attribute ``out_features``; None for a
             network of positions alone.
         positions: whether the network takes positions.
-        out_features: length of the features; the encoder's own where nothing follows it.
+        out_features: length of the features; the encoder's own where nothing follows it. With "concatenate" the
+            encoder's are part of them.
         attention_layers: number of transformer layers over the cells of a worm.
         attention_width: their width, see :class:`~voxel_ext.networks.blocks.RelativeAttention`.
         attention_heads: their heads.
+        fusion: "attention" or "concatenate", for a network that has both inputs.
         dropout: in the attention layers.
         input_dropout: probabilities, in training, that a batch comes without its cubes, and without its positions, so
             that one network serves with either alone; only for a network that has both.
@@ -81,7 +88,9 @@ class MatchingNet(nn.Module):
             statistics of batch normalization are updated twice.
 
     Raises:
-        InvalidInputError: neither encoder nor positions; probabilities out of range.
+        InvalidInputError: neither encoder nor positions; an encoder without ``out_features``, or, to be joined, with as
+            many as ``out_features`` or more; an unknown fusion; probabilities out of range, or for a network that does
+            not have both inputs.
     """
 
     def __init__(
@@ -92,6 +101,7 @@ class MatchingNet(nn.Module):
         attention_layers: int = 4,
         attention_width: int = 96,
         attention_heads: int = 4,
+        fusion: str = "attention",
         dropout: float = 0.0,
         input_dropout: Sequence[float] = (0.0, 0.0),
         normalize: bool = True,
@@ -99,11 +109,20 @@ class MatchingNet(nn.Module):
         recompute: bool = False,
     ) -> None:
         super().__init__()
+        check_option("fusion", fusion, FUSIONS)
         if encoder is None and not positions:
             raise InvalidInputError("a MatchingNet needs an encoder of cubes, positions, or both")
         if len(input_dropout) != 2 or min(input_dropout) < 0 or sum(input_dropout) > 1:
             raise InvalidInputError(
                 f"input_dropout={list(input_dropout)}: expected two probabilities whose sum is at most 1"
+            )
+        if sum(input_dropout) > 0 and (encoder is None or not positions):
+            raise InvalidInputError(
+                f"input_dropout={list(input_dropout)} is for a network of cubes and positions; this one has only one"
+            )
+        if encoder is not None and not isinstance(getattr(encoder, "out_features", None), int):
+            raise InvalidInputError(
+                f"the encoder {type(encoder).__name__} has no attribute out_features, the length of its features"
             )
         self.takes_cubes = encoder is not None
         self.takes_positions = positions
@@ -112,23 +131,31 @@ class MatchingNet(nn.Module):
         self.recompute = recompute
         self.input_dropout = tuple(float(value) for value in input_dropout)
         self.bare = not positions and attention_layers == 0
+        self.joined = fusion == "concatenate" and encoder is not None and positions
         features = int(getattr(encoder, "out_features", 0))
+        if self.joined and features >= out_features:
+            raise InvalidInputError(
+                f"the encoder has {features} features; to be joined with those of positions it must have fewer than "
+                f"out_features={out_features}"
+            )
         self.out_features = features if self.bare else out_features
-        self.encoder: nn.Module = encoder or nn.Identity()
+        self.encoder: nn.Module = nn.Identity() if encoder is None else encoder
         width = attention_width
-        between = self.takes_cubes and not self.bare
+        between = self.takes_cubes and not self.bare and not self.joined
         self.from_encoder: nn.Module = nn.Identity()
         if between:
             self.from_encoder = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
         self.no_cubes = nn.Parameter(torch.zeros(width if between else 0))
         self.from_positions: nn.Module = PositionEncoding(width) if positions else nn.Identity()
-        self.no_positions = nn.Parameter(torch.zeros(width if positions else 0))
+        self.no_positions = nn.Parameter(torch.zeros(width if positions and not self.joined else 0))
+        self.balance = nn.Parameter(torch.zeros(1 if self.joined else 0))
         self.attention = nn.ModuleList(
             [CellAttentionBlock(width, attention_heads, dropout=dropout) for _ in range(attention_layers)]
         )
         self.head: nn.Module = nn.Identity()
         if not self.bare:
-            self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_features))
+            length = out_features - features if self.joined else out_features
+            self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, length))
 
     def forward(
         self,
@@ -158,7 +185,10 @@ class MatchingNet(nn.Module):
         if not torch.jit.is_tracing():  # a trace cannot record the checks
             self._check(cubes, positions, valid)
         cubes, positions = self._drop(cubes, positions)
-        features = self._features(cubes, positions, valid).float()
+        if self.joined:
+            features = self._join(cubes, positions, valid)
+        else:
+            features = self._features(cubes, positions, valid).float()
         if self.normalize:
             features = F.normalize(features, dim=-1) * self.out_features**0.5
         return features[0] if single else features
@@ -191,6 +221,26 @@ class MatchingNet(nn.Module):
         for block in self.attention:
             features = block(features, places, valid)
         return self.head(features)
+
+    def _join(
+        self, cubes: torch.Tensor | None, positions: torch.Tensor | None, valid: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Features of the positions and of the cubes side by side; zero for the part that is not there."""
+        weight = torch.sigmoid(self.balance)
+        parts: list[torch.Tensor] = []
+        if positions is not None:
+            places = normalize_positions(positions, valid)
+            seen = self.from_positions(places)
+            for block in self.attention:
+                seen = block(seen, places, valid)
+            parts.append(F.normalize(self.head(seen).float(), dim=-1) * weight.sqrt())
+        if cubes is not None:
+            parts.append(F.normalize(self._encode(cubes).float(), dim=-1) * (1 - weight).sqrt())
+        features = torch.cat(parts, -1)
+        lacking = self.out_features - features.shape[-1]
+        if lacking == 0:
+            return features
+        return F.pad(features, (0, lacking) if cubes is None else (lacking, 0))
 
     def _encode(self, cubes: torch.Tensor) -> torch.Tensor:
         """Encode (B, N, C, S, S, S) as (B, N, F)."""
@@ -234,19 +284,26 @@ class MultiLevelMatchingNet(nn.Module):
             :class:`~voxel_ext.networks.nets.GroupEncoder` with ``feature_levels``.
         normalize: scale the features of each level to a mean square of 1.
         chunk_size: see :class:`MatchingNet`.
+        recompute: see :class:`MatchingNet`.
     """
 
     takes_cubes = True
     takes_positions = False
 
-    def __init__(self, encoder: nn.Module, normalize: bool = True, chunk_size: int = 128) -> None:
+    def __init__(
+        self, encoder: nn.Module, normalize: bool = True, chunk_size: int = 128, recompute: bool = False
+    ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.normalize = normalize
         self.chunk_size = chunk_size
+        self.recompute = recompute
 
     def forward(
-        self, cubes: torch.Tensor, positions: torch.Tensor | None = None, valid: torch.Tensor | None = None
+        self,
+        cubes: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        valid: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
         """Compute the features of all cells on all levels.
 
@@ -256,12 +313,30 @@ class MultiLevelMatchingNet(nn.Module):
             valid: not used.
 
         Returns:
-            for each level (B, N, F), or (N, F).
+            for each level (B, N, F), or (N, F), float32.
+
+        Raises:
+            InvalidInputError: no cubes, or of another number of axes.
         """
+        if cubes is None:
+            raise InvalidInputError("no input for the network; it takes: cubes")
+        if cubes.dim() != 5 and cubes.dim() != 6:
+            raise InvalidInputError(
+                f"cubes of shape {list(cubes.shape)}: expected (B, N, C, S, S, S) or (N, C, S, S, S)"
+            )
         flat = cubes.flatten(0, -5)
-        level_features: Callable[[torch.Tensor], list[torch.Tensor]] = getattr(self.encoder, "level_features")  # noqa: B009
-        parts = [level_features(part) for part in flat.split(self.chunk_size or len(flat))]
-        levels = [torch.cat(level).float() for level in zip(*parts, strict=True)]
-        if self.normalize:
-            levels = [F.normalize(level, dim=-1) * level.shape[-1] ** 0.5 for level in levels]
-        return [level.unflatten(0, cubes.shape[:-4]) for level in levels]
+        parts: list[list[torch.Tensor]] = []
+        for part in flat.split(self.chunk_size if self.chunk_size > 0 else flat.shape[0]):
+            if torch.jit.is_scripting():
+                parts.append(self.encoder.level_features(part))
+            elif self.training and self.recompute:
+                parts.append(checkpoint(self.encoder.level_features, part, use_reentrant=False))
+            else:
+                parts.append(self.encoder.level_features(part))
+        levels: list[torch.Tensor] = []
+        for i in range(len(parts[0])):
+            level = torch.cat([part[i] for part in parts]).float()
+            if self.normalize:
+                level = F.normalize(level, dim=-1) * level.shape[-1] ** 0.5
+            levels.append(level.view(list(cubes.shape[:-4]) + [-1]))  # noqa: RUF005 - for TorchScript
+        return levels

@@ -22,6 +22,7 @@ def matching_network(
     attention_layers: int = 4,
     attention_width: int = 96,
     attention_heads: int = 4,
+    fusion: str = "concatenate",
     input_dropout: Sequence[float] = (0.0, 0.0),
     normalize: bool = True,
     chunk_size: int = 128,
@@ -34,11 +35,13 @@ def matching_network(
         inputs: "cubes" for a network of cubes alone, "positions" for one of positions alone, or "both".
         feature_mode: ``mode`` of :class:`~voxel_ext.networks.nets.GroupEncoder`.
         feature_levels: levels whose features are matched besides the last, for inputs="cubes" without attention.
-        out_features: length of the features, also of the encoder's where it ends in an MLP.
+        out_features: length of the features, also of the encoder's where it ends in an MLP; of a network of both inputs
+            with fusion="concatenate" the encoder has half of them.
         attention_layers: see :class:`~voxel_ext.networks.nets.MatchingNet`, as all that follow.
         attention_width: width of the attention layers.
         attention_heads: their heads.
-        input_dropout: probabilities of a batch without cubes, and without positions.
+        fusion: how a network of both inputs joins them.
+        input_dropout: probabilities of a batch without cubes, and without positions; for inputs="both", not used else.
         normalize: scale the features.
         chunk_size: cubes that are encoded at once.
         recompute: save memory in training.
@@ -52,7 +55,8 @@ def matching_network(
         input_dropout = (0.0, 0.0)
     cubes = None
     if inputs != "positions":
-        cubes = GroupEncoder(out_features=out_features, mode=feature_mode, feature_levels=feature_levels, **encoder)
+        length = out_features // 2 if inputs == "both" and fusion == "concatenate" else out_features
+        cubes = GroupEncoder(out_features=length, mode=feature_mode, feature_levels=feature_levels, **encoder)
     if feature_levels:
         if inputs != "cubes" or attention_layers:
             raise InvalidInputError(
@@ -60,7 +64,7 @@ def matching_network(
                 f"not with inputs={inputs!r} and attention_layers={attention_layers}"
             )
         assert cubes is not None
-        return MultiLevelMatchingNet(cubes, normalize, chunk_size)
+        return MultiLevelMatchingNet(cubes, normalize, chunk_size, recompute)
     return MatchingNet(
         cubes,
         inputs != "cubes",
@@ -68,6 +72,7 @@ def matching_network(
         attention_layers,
         attention_width,
         attention_heads,
+        fusion,
         input_dropout=input_dropout,
         normalize=normalize,
         chunk_size=chunk_size,

@@ -23,8 +23,8 @@ def rotate_about_x(img: torch.Tensor, angle: float, padding: str = "background")
 
     Args:
         img: (C, Z, Y, X).
-        angle: in degrees; 90 takes the z axis to the y axis and equals, but for rounding, the element of ``"C4:x"`` that
-            does so.
+        angle: in degrees; 90 takes the z axis to the y axis and equals, but for rounding, the element of ``"C4:x"``
+            that does so.
         padding: what comes in from outside: "background", the smallest value of the channel; "border", the nearest
             voxel; "reflection".
 

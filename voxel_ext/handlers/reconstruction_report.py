@@ -1,0 +1,166 @@
+"""Write a report that shows what an autoencoder makes of some cells."""
+
+from __future__ import annotations
+
+import html
+import io
+import logging
+import os
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
+from numpy.typing import NDArray
+
+from voxel_ext.data.worm_store import WormStore
+from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.handlers.history import read_history
+from voxel_ext.visualize import colors, write_report
+from voxel_ext.visualize.viewer import data_url
+from voxel_ext.workflow import check_writable
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("input", "target", "reconstruction", "difference")
+
+
+class ReconstructionReportHandler:
+    """Keep some cells of an evaluator, drawn at random, and write ``report.html`` when it has completed.
+
+    The page has the learning curves, the metrics, the settings, and per cell the middle slices (XY, and YZ beside it)
+    of input, target, reconstruction, and reconstruction minus target.
+
+    Args:
+        path: the file to write; replaced whole at the end of every run of the engine, by the process of rank 0.
+        store: the worms that the evaluator's :class:`~voxel_ext.data.WormCellDataset` reads, for the cells' names.
+        title: heading of the page.
+        settings: what to list as settings, may be nested.
+        history_file: that of the training; no curves if None or if there is no such file.
+        max_cells: how many cells to show; 0 for none.
+        notes: sentences to put on top of the page.
+
+    Raises:
+        InvalidInputError: ``max_cells`` is negative.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        store: WormStore,
+        title: str = "Report",
+        settings: Mapping[str, Any] | None = None,
+        history_file: str | os.PathLike[str] | None = None,
+        max_cells: int = 8,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if max_cells < 0:
+            raise InvalidInputError(f"max_report_cells={max_cells}, expected 0 or more")
+        self.path = Path(path)
+        self.store = store
+        self.title = title
+        self.settings = settings
+        self.history_file = history_file
+        self.max_cells = max_cells
+        self.notes = notes
+        self._start()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a MONAI evaluator that does not decollate.
+
+        Raises:
+            InvalidInputError: the report could not be written where it is asked for.
+            MissingDependencyError: a library that draws is not installed.
+        """
+        if idist.get_rank() == 0:
+            if self.path.is_dir():
+                raise InvalidInputError(f"the report cannot be written to {self.path}: it is a folder; give a file")
+            check_writable(self.path.parent)
+            for library in ("matplotlib", "PIL"):
+                require(library, extra="viz")
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, _engine: Engine | None = None) -> None:
+        self._kept: list[tuple[str, list[NDArray[np.float32]]]] = []
+        self._seen = 0
+        self._random = random.Random(0)
+
+    def _collect(self, engine: Engine) -> None:
+        """Each cell that comes is kept with the same probability, whatever their number (reservoir sampling)."""
+        output: Any = engine.state.output
+        batch: Any = engine.state.batch
+        for i, (number, slot) in enumerate(zip(batch["worm"].tolist(), batch["cell"].tolist(), strict=True)):
+            place = self._seen if self._seen < self.max_cells else self._random.randint(0, self._seen)
+            self._seen += 1
+            if place >= self.max_cells:
+                continue
+            keys = (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED)
+            header = self.store.headers[number]
+            name = f"{header.worm}, {header.names[slot] or f'cell {slot + 1}'}"
+            kept = (name, [_slices(output[key][i]) for key in keys])
+            self._kept[place : place + 1] = [kept]
+
+    def _write(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        sections = [("Cells", _picture(self._kept))] if self._kept else []
+        write_report(
+            self.path,
+            self.title,
+            settings=self.settings,
+            history=read_history(self.history_file) if self.history_file is not None else (),
+            metrics={name: float(value) for name, value in engine.state.metrics.items()},
+            notes=self.notes,
+            sections=sections,
+        )
+        logger.info("report: %s", self.path)
+        self._start()
+
+
+def _slices(cube: torch.Tensor) -> NDArray[np.float32]:
+    """The middle slices XY and YZ of the first channel (D, H, W), side by side; NaN between them."""
+    array = cube[0].detach().float().cpu().numpy()
+    depth, height, width = (size // 2 for size in array.shape)
+    first, second = array[depth], array[:, :, width].T
+    rows = min(len(first), len(second))
+    gap = np.full((rows, 1), np.nan, np.float32)
+    return np.concatenate([first[:rows], gap, second[:rows]], axis=1)
+
+
+def _picture(cells: Sequence[tuple[str, list[NDArray[np.float32]]]]) -> str:
+    """One row per cell."""
+    figure_type: Any = require("matplotlib.figure", extra="viz").Figure
+    agg: Any = require("matplotlib.backends.backend_agg", extra="viz").FigureCanvasAgg
+    figure = figure_type(figsize=(11, 1.45 * len(cells) + 0.4), dpi=100, layout="constrained", facecolor="none")
+    agg(figure)
+    axes = figure.subplots(len(cells), len(_COLUMNS), squeeze=False)
+    for row, (name, (image, target, predicted)) in enumerate(cells):
+        low, high = (float(np.nanpercentile(target, share)) for share in (0.5, 99.8))
+        reach = max(high - low, 1e-6)
+        for column, picture in enumerate((image, target, predicted, predicted - target)):
+            panel = axes[row, column]
+            last = column == len(_COLUMNS) - 1
+            limits = (-reach, reach) if last else (low, low + reach)
+            panel.imshow(
+                picture, cmap="RdBu_r" if last else "gray", vmin=limits[0], vmax=limits[1], interpolation="nearest"
+            )
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+            if row == 0:
+                panel.set_title(_COLUMNS[column], color=colors.NEUTRAL, fontsize=10)
+        axes[row, 0].set_ylabel(name.replace(", ", "\n"), color=colors.NEUTRAL, fontsize=8, parse_math=False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    alternative = html.escape("; ".join(name for name, _ in cells), quote=True)
+    return (
+        f'<figure class="overlays"><img src="{data_url(stream.getvalue(), "png")}" alt="Slices of {alternative}">'
+        "<figcaption>Middle slices XY and, beside them, YZ. Red: the reconstruction is brighter than the target; "
+        "blue: darker.</figcaption></figure>"
+    )

@@ -1,0 +1,190 @@
+"""Write the matches and the names of worms as CSV files and as an HTML report when an evaluator has completed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+
+from voxel_ext.data.worm_pairs import opposite_roll
+from voxel_ext.data.worm_tables import Row, cell_rows, file_names, known_names, write_rows
+from voxel_ext.engines.worm_matching import CellMatches, WormFeatures
+from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.handlers.history import read_history
+from voxel_ext.handlers.worm_matching import WormMatchingHandler
+from voxel_ext.visualize.report import write_report
+from voxel_ext.visualize.worm_report import FoundCells, worm_sections
+from voxel_ext.workflow import check_writable
+
+logger = logging.getLogger(__name__)
+
+PAIR_COLUMNS = ("cell_a", "slot_a", "cell_b", "slot_b", "cost", "margin")
+"""Columns of ``pairs/<A>__<B>.csv``; ``correct`` follows where the truth is known."""
+NAME_COLUMNS = ("slot", "z", "y", "x", "name", "cost", "margin")
+"""Columns of ``names/<worm>.csv``; ``true_name`` and ``correct`` follow where the truth is known."""
+CELL_COLUMNS = ("slot", "name", "source", "count", "accuracy", "left_right", "confused_with", "confused")
+"""Columns of ``per_cell.csv``."""
+
+
+class WormReportHandler:
+    """Write what a :class:`~voxel_ext.handlers.WormMatchingHandler` found, when its evaluator has completed.
+
+    In ``output_dir``: ``pairs/<A>__<B>.csv`` for each pair of worms (one line per matched cell: its name and slot in
+    both, cost, margin, whether it is right), ``pairs.csv`` (one line per pair), with references ``names/<worm>.csv``
+    (one line per cell: slot, position, name, cost, margin, true name, whether it is right) and ``names.csv`` (one line
+    per worm), ``per_cell.csv`` (accuracy of each cell and what it was confused with), and ``report.html``. A slot is
+    ``Aligned_No`` - 1. In a distributed run the process of rank 0 writes.
+
+    Args:
+        matching: the handler that matches; it must be attached to the same evaluator.
+        output_dir: the folder to write to.
+        title: heading of the report.
+        settings: what the report lists as settings; may be nested.
+        history_file: of the training, for learning curves; see :class:`~voxel_ext.handlers.ReportHandler`.
+        max_pairs: pairs that the report shows in 3D, from the worst to the best.
+        write_csv: also write the CSV files.
+        truth: whether the slots of the worms are true. If False, or where a name is empty or begins with "?", there
+            are no accuracies and no columns about them.
+
+    Raises:
+        InvalidInputError: ``max_pairs`` is negative.
+    """
+
+    def __init__(
+        self,
+        matching: WormMatchingHandler,
+        output_dir: str | os.PathLike[str],
+        title: str = "Worm matching",
+        settings: Mapping[str, Any] | None = None,
+        history_file: str | os.PathLike[str] | None = None,
+        max_pairs: int = 3,
+        write_csv: bool = True,
+        truth: bool = True,
+    ) -> None:
+        if max_pairs < 0:
+            raise InvalidInputError(f"max_pairs={max_pairs}, expected 0 or more")
+        self.matching = matching
+        self.output_dir = Path(output_dir)
+        self.title = title
+        self.settings = settings
+        self.history_file = history_file
+        self.max_pairs = max_pairs
+        self.write_csv = write_csv
+        self.truth = truth
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator that the matching handler is attached to.
+
+        Raises:
+            InvalidInputError: ``output_dir`` cannot be written to.
+            MissingDependencyError: a library that draws is not installed.
+        """
+        if idist.get_rank() == 0:
+            check_writable(self.output_dir)
+            for library in ("matplotlib", "plotly"):
+                require(library, extra="viz")
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, _engine: Engine) -> None:
+        if idist.get_rank() > 0:
+            return
+        if not self.matching.worms:
+            raise InvalidInputError("no worms were matched; attach the WormMatchingHandler to the same evaluator")
+        pairs, namings = self._pairs(), self._namings()
+        cells = _per_cell(self.matching.store.names, pairs, namings)
+        if self.write_csv:
+            _write_tables(self.output_dir, pairs, namings, cells)
+        figures, sections = worm_sections(pairs, namings, cells, self.max_pairs)
+        write_report(
+            self.output_dir / "report.html",
+            self.title,
+            settings=self.settings,
+            history=read_history(self.history_file) if self.history_file is not None else (),
+            metrics=figures,
+            sections=sections,
+        )
+        logger.info("report: %s", self.output_dir / "report.html")
+
+    def _pairs(self) -> list[FoundCells]:
+        headers = self.matching.store.headers
+        result = []
+        for (i, j), found in zip(self.matching.pairs(), self.matching.matches, strict=True):
+            first, second = self.matching.worms[i], self.matching.worms[j]
+            known = known_names(first.names) & known_names(second.names) & self.truth
+            roll = opposite_roll(headers[i].positions, headers[j].positions) if known.any() else None
+            result.append(_found(found, first, second.names, known, second, roll))
+        return result
+
+    def _namings(self) -> list[FoundCells]:
+        names = self.matching.store.names
+        result = []
+        for i, found in enumerate(self.matching.namings):
+            worm = self.matching.worms[i]
+            known = known_names(worm.names) & known_names(names) & self.truth
+            result.append(_found(found, worm, names, known))
+        return result
+
+
+def _found(
+    found: CellMatches,
+    worm: WormFeatures,
+    names: Sequence[str],
+    known: np.ndarray,
+    other: WormFeatures | None = None,
+    opposite: bool | None = None,
+) -> FoundCells:
+    shared = np.intersect1d(found.row_slots, found.column_slots)
+    return FoundCells(
+        found.first,
+        found.second,
+        found.rows,
+        found.columns,
+        found.cost,
+        found.margin,
+        _positions(worm),
+        worm.names,
+        tuple(names),
+        known,
+        shared[known[shared]],
+        None if other is None else _positions(other),
+        opposite,
+    )
+
+
+def _positions(worm: WormFeatures) -> np.ndarray:
+    positions = worm.positions.double().numpy()
+    return np.where(worm.valid.numpy()[:, None], positions, np.nan)
+
+
+def _per_cell(names: Sequence[str], pairs: Sequence[FoundCells], namings: Sequence[FoundCells]) -> list[Row]:
+    """Rows of ``per_cell.csv``: by pairs, then by naming."""
+    parts = (("pairs", pairs), ("naming", namings))
+    return [
+        {"source": source, **row}
+        for source, found in parts
+        for row in cell_rows(names, [(item.counted, item.taken_for()) for item in found])
+    ]
+
+
+def _write_tables(
+    folder: Path, pairs: Sequence[FoundCells], namings: Sequence[FoundCells], cells: Sequence[Row]
+) -> None:
+    titles = file_names([f"{item.first}__{item.second}" for item in pairs])
+    for title, item in zip(titles, pairs, strict=True):
+        columns = [*PAIR_COLUMNS, *(["correct"] if item.known.any() else [])]
+        write_rows(folder / "pairs" / f"{title}.csv", item.pair_rows(), columns)
+    for title, item in zip(file_names([item.first for item in namings]), namings, strict=True):
+        columns = [*NAME_COLUMNS, *(["true_name", "correct"] if item.known.any() else [])]
+        write_rows(folder / "names" / f"{title}.csv", item.name_rows(), columns)
+    for file, found in (("pairs.csv", pairs), ("names.csv", namings)):
+        if found:
+            rows = [item.summary() for item in found]
+            write_rows(folder / file, rows, [key for key in rows[0] if any(key in row for row in rows)])
+    if cells:
+        write_rows(folder / "per_cell.csv", cells, CELL_COLUMNS)
