@@ -107,10 +107,10 @@ def _layers(repeats: int) -> list[Row]:
 
 def _networks(repeats: int) -> list[Row]:
     rows = []
-    for group in GROUPS:
+    for group, size in (*((group, SIZE) for group in GROUPS), ("V", 2 * SIZE), ("T4", 2 * SIZE)):
         network = GroupEncoder(group, divider=16, depth=3, grid=2, mlp_dropout=0.0)
-        x = torch.randn(BATCH, 1, SIZE, SIZE, SIZE)
-        what = f"GroupEncoder {group}, 4, 8, 16 channels, {SIZE}³ / with conv3d"
+        x = torch.randn(BATCH, 1, size, size, size)
+        what = f"GroupEncoder {group}, 4, 8, 16 channels, {size}³ / with conv3d"
         rows += _races(what, network, fold_group_convolutions(network), x, x, repeats)
     return rows
 

@@ -37,7 +37,7 @@ def make_worms(tmp_path: Path) -> Callable[..., list[Path]]:
                 cubes[:, 1] = cubes[:, 1] > 50
             cubes[~valid] = 0
             relative = (mean + rng.normal(0, 1, mean.shape)) * ([-1, -1, 1] if worm in turned else [1, 1, 1])
-            positions = (relative + [70, 70, 600]).astype(np.float32)
+            positions = (relative + np.array([70, 70, 600])).astype(np.float32)
             positions[~valid] = np.nan
             header = (
                 f"worm{worm}",

@@ -1,7 +1,6 @@
 """The atlas on synthetic worms, and on real ones where their coordinates are given."""
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.matching import WormAtlas, match_positions, roll_candidates
 from voxel_ext.matching.shape_prior import LeaveOneOut, cell_covariance, joint_covariance
+
+COORDINATES = Path(__file__).resolve().parents[3] / "shared" / "data" / "worm_coordinates"
 
 CELLS = 40
 NAMES = [f"C{number}" for number in range(CELLS)]
@@ -144,19 +145,27 @@ def test_bad_input(atlas):
         atlas.align(worms(1)[0], "name")
 
 
-@pytest.mark.slow
-def test_real_worms():
-    folder = os.environ.get("VOXEL_EXT_WORM_COORDINATES")
-    if not folder:
-        pytest.skip("VOXEL_EXT_WORM_COORDINATES does not name a folder of worm_*.txt")
-    files = sorted(Path(folder).glob("*.txt"))
-    all_worms = [np.genfromtxt(file, delimiter="\t", skip_header=1, usecols=(4, 3, 2)) for file in files]
+def real_worms() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Positions of 8 real worms, and of the 32 others."""
+    files = sorted(COORDINATES.glob("*.txt"))
+    every = [np.genfromtxt(file, delimiter="\t", skip_header=1, usecols=(4, 3, 2)) for file in files]
     order = np.random.default_rng(0).permutation(len(files))
-    held_out, training = [all_worms[i] for i in order[:8]], [all_worms[i] for i in order[8:]]
+    return [every[i] for i in order[:8]], [every[i] for i in order[8:]]
+
+
+@pytest.mark.skipif(not COORDINATES.is_dir(), reason="the real coordinates are not beside the project")
+def test_real_worms_are_named():
+    held_out, training = real_worms()
     cells = np.arange(len(training[0]))
     made = WormAtlas.fit(training, [str(cell) for cell in cells])
     named = [np.mean(made.name(worm).index == cells) for worm in held_out]
     assert np.mean(named) > 0.97
     assert min(named) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COORDINATES.is_dir(), reason="the real coordinates are not beside the project")
+def test_real_worms_are_matched_in_pairs():
+    held_out, _ = real_worms()
     pairs = [match_positions(a, b) for a, b in itertools.combinations(held_out, 2)]
     assert np.mean([np.mean(pair.rows == pair.columns) for pair in pairs]) > 0.85

@@ -1,6 +1,5 @@
 """The statistical shape model of worms: alignment, fit, draws and files."""
 
-import os
 import runpy
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from voxel_ext.synthetic.worm.shape_model import PACKAGED, WormShapeModel
 CELLS = 30
 NAMES = [f"cell{i}" for i in range(CELLS)]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_worm_shape_statistics.py"
-REAL = Path(os.environ.get("VOXEL_EXT_DATA", "data")) / "worm_coordinates"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "worm_coordinates"
 
 
 def run_script(monkeypatch, *arguments):
@@ -159,7 +158,7 @@ def test_packaged_model_is_small_credits_its_source_and_is_like_real_worms():
         assert extents[:, axis].max() <= high
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="set VOXEL_EXT_DATA to a folder with worm_coordinates")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real coordinates are not beside the project")
 def test_script_rebuilds_the_packaged_statistics(tmp_path, monkeypatch):
     output = tmp_path / "statistics.npz"
     run_script(monkeypatch, REAL, "--output", output)

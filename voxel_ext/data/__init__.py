@@ -13,6 +13,14 @@ from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.vaa3d import Vaa3DRawReader, open_vaa3d, read_vaa3d, register_vaa3d_reader, write_vaa3d
+from voxel_ext.data.worm_atlas import (
+    align_by_atlas,
+    aligned_positions,
+    atlas_worms,
+    build_atlas,
+    compare_pairs,
+    name_by_atlas,
+)
 from voxel_ext.data.worm_cells import WormCellDataset
 from voxel_ext.data.worm_checks import list_prepared, require_valid_worms, validate_worms, worm_statistics
 from voxel_ext.data.worm_cubes import cut_worm
@@ -41,12 +49,18 @@ __all__ = [
     "WormTable",
     "ZarrReader",
     "ZarrWriter",
+    "align_by_atlas",
+    "aligned_positions",
+    "atlas_worms",
+    "build_atlas",
+    "compare_pairs",
     "cut_worm",
     "datalists",
     "ensure_dataset",
     "intensity_statistics",
     "list_prepared",
     "list_volumes",
+    "name_by_atlas",
     "open_vaa3d",
     "opposite_roll",
     "parse_address",

@@ -138,7 +138,7 @@ def _make(files: Sequence[PlannedFile], generator: Generator, num_workers: int, 
     total = sum(file.count for file in files)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, desc="synthetic volumes", unit="volume", disable=not progress))
-        pool = stack.enter_context(_start_pool(min(num_workers, total))) if num_workers else None
+        pool = stack.enter_context(start_pool(min(num_workers, total))) if num_workers else None
         records = functools.partial(_records, generator, dtype, pool, 2 * num_workers)
         for file in files:
             _make_file(file, records, bar)
@@ -214,7 +214,8 @@ def _record(generator: Generator, seed: int, dtype: str) -> VolumeRecord:
     return encode_volume(generator(seed), dtype)
 
 
-def _start_pool(num_workers: int) -> ProcessPoolExecutor:
+def start_pool(num_workers: int) -> ProcessPoolExecutor:
+    """Start worker processes with one thread each that end with this process."""
     # spawned, not forked: a worker must not inherit the lock, open files or the threads' locks of this process
     context: Any = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)

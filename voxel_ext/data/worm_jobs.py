@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from voxel_ext.data.preparation import MARKER, _start_pool
+from voxel_ext.data.preparation import MARKER, start_pool
 from voxel_ext.data.preparation_plan import differing_settings
 from voxel_ext.data.worm_checks import collect_moments, describe_moments
 from voxel_ext.data.worm_file import read_worm_header
@@ -127,7 +127,7 @@ def _here(jobs: Sequence[WormJob]) -> Generator[tuple[str, str]]:
 
 
 def _in_processes(jobs: Sequence[WormJob], num_workers: int) -> Generator[tuple[str, str]]:
-    with _start_pool(min(num_workers, len(jobs))) as pool:
+    with start_pool(min(num_workers, len(jobs))) as pool:
         futures = {pool.submit(_do, job): job.name for job in jobs}
         try:
             for future in as_completed(futures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_checks import list_prepared
 from voxel_ext.data.worm_file import WormCubes, WormHeader, read_worm, read_worm_header
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+
+logger = logging.getLogger(__name__)
 
 NORMALIZATION = ("global", "cube", "none")
 
@@ -56,35 +59,45 @@ def worm_lists(
 
 
 def intensity_statistics(
-    folder: str | os.PathLike[str], mean: float | None = None, std: float | None = None
+    folder: str | os.PathLike[str],
+    mean: float | None = None,
+    std: float | None = None,
+    settings: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """Return the mean and the standard deviation of the intensities to normalize with.
 
     Args:
-        folder: of prepared worms, with the ``statistics.json`` that preparing them leaves.
-        mean: the value to use instead of that of the first channel there.
+        folder: of prepared worms; the ``statistics.json`` that preparing them leaves is there or one folder above.
+        mean: the value to use instead of the first channel's there.
         std: the same.
+        settings: ``settings.json`` of a training, whose ``intensity_mean`` and ``intensity_std`` go before
+            ``statistics.json``, if the file exists: a network must see images as in its training.
 
     Returns:
         ``mean`` and ``std``.
 
     Raises:
-        MissingDataError: a value is not given and there is no ``statistics.json``.
-        InvalidInputError: that file cannot be read.
+        MissingDataError: a value is not given and there is no such file.
+        InvalidInputError: the file cannot be read.
     """
-    if mean is None or std is None:
-        file = Path(folder) / "statistics.json"
-        if not file.is_file():
-            raise MissingDataError(
-                f"{file} does not exist; run prepare makes it, or give intensity_mean, intensity_std"
-            )
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            mean = float(found["mean"]) if mean is None else mean
-            std = float(found["std"]) if std is None else std
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInputError(f"{file} has no mean and std of the intensities ({error!r})") from error
-    return {"mean": float(mean), "std": float(std)}
+    if mean is not None and std is not None:
+        return {"mean": float(mean), "std": float(std)}
+    places = [(Path(place) / "statistics.json", "mean", "std") for place in (folder, Path(folder).parent)]
+    if settings is not None:
+        places.insert(0, (Path(settings), "intensity_mean", "intensity_std"))
+    found = next((place for place in places if place[0].is_file()), None)
+    if found is None:
+        raise MissingDataError(
+            f"{places[-2][0]} does not exist; run prepare makes it, or give intensity_mean and intensity_std"
+        )
+    file, *keys = found
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        values = [float(content[key]) for key in keys]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{file} has no {' and '.join(keys)} of the intensities ({error!r})") from error
+    logger.info("intensities are normalized by mean %.4g and standard deviation %.4g of %s", *values, file)
+    return {"mean": values[0] if mean is None else float(mean), "std": values[1] if std is None else float(std)}
 
 
 class WormStore:

@@ -11,6 +11,7 @@ from voxel_ext.handlers.report import ReportHandler
 from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.handlers.worm_reconstruction import WormReconstructionHandler
+from voxel_ext.handlers.worm_report import WormReportHandler
 
 __all__ = [
     "CheckpointHandler",
@@ -22,6 +23,7 @@ __all__ = [
     "ReportHandler",
     "ResumableEarlyStopHandler",
     "WormMatchingHandler",
+    "WormReportHandler",
     "WormReconstructionHandler",
     "load_trunk",
     "load_weights",

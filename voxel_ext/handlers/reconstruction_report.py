@@ -127,8 +127,7 @@ class ReconstructionReportHandler:
 def _slices(cube: torch.Tensor) -> NDArray[np.float32]:
     """The middle slices XY and YZ of the first channel (D, H, W), side by side; NaN between them."""
     array = cube[0].detach().float().cpu().numpy()
-    depth, height, width = (size // 2 for size in array.shape)
-    first, second = array[depth], array[:, :, width].T
+    first, second = array[array.shape[0] // 2], array[:, :, array.shape[2] // 2].T
     rows = min(len(first), len(second))
     gap = np.full((rows, 1), np.nan, np.float32)
     return np.concatenate([first[:rows], gap, second[:rows]], axis=1)

@@ -40,13 +40,15 @@ class WormMatchingHandler:
         naming: how to combine the references, see :func:`~voxel_ext.engines.name_worm`.
         dummy_cost: see :func:`~voxel_ext.engines.match_worms`.
         prefix: of the metrics' names.
+        details: also give the numbers of pairs and the standard errors, which say little in a learning curve.
 
     Raises:
         InvalidInputError: too many references, or neither two worms to match nor references to name one by.
 
     Attributes:
         worms: :class:`~voxel_ext.engines.WormFeatures` after the run, by place in ``store``.
-        matches: :class:`~voxel_ext.engines.CellMatches` of the pairs.
+        matches: :class:`~voxel_ext.engines.CellMatches` of the pairs; in a distributed run those that this process has
+            matched.
         namings: of the worms that are not references.
         accuracy: :class:`~voxel_ext.metrics.MatchingAccuracy` of the pairs.
         naming_accuracy: that of the namings.
@@ -61,6 +63,7 @@ class WormMatchingHandler:
         naming: str = "mean_features",
         dummy_cost: float | None = None,
         prefix: str = "val_",
+        details: bool = False,
     ) -> None:
         if not 0 <= references < len(store):
             raise InvalidInputError(f"references={references}: expected fewer than the {len(store)} worms")
@@ -78,6 +81,7 @@ class WormMatchingHandler:
         self.naming = naming
         self.dummy_cost = dummy_cost
         self.prefix = prefix
+        self.details = details
         self.worms: dict[int, WormFeatures] = {}
         self.matches: list[CellMatches] = []
         self.namings: list[CellMatches] = []
@@ -127,12 +131,15 @@ class WormMatchingHandler:
         self.naming_accuracy.reset()
         with torch.no_grad():
             metrics = {**self._match_pairs(), **self._name()}
-        engine.state.metrics.update({self.prefix + name: value for name, value in metrics.items()})
+        shown = (name for name in metrics if self.details or not name.startswith(("pairs", "accuracy_se")))
+        engine.state.metrics.update({self.prefix + name: metrics[name] for name in shown})
 
     def _match_pairs(self) -> dict[str, float]:
         self.matches = []
         losses = []
-        for i, j in self.pairs():
+        processes, pairs = idist.get_world_size(), self.pairs()
+        shared = len(pairs) >= processes  # else every process matches all pairs
+        for i, j in pairs[idist.get_rank() :: processes] if shared else pairs:
             first, second = self.worms[i], self.worms[j]
             found = match_worms(first, second, self.loss, self.dummy_cost)
             self.matches.append(found)
@@ -141,8 +148,12 @@ class WormMatchingHandler:
                 _add(self.accuracy, found, int(roll))
                 pair = list(zip(first.layers(), second.layers(), strict=True))
                 losses.append(float(self.loss(pair, found.target)))
-        if losses:
-            return {**self.accuracy.aggregate(), "loss": float(np.mean(losses))}
+        count = idist.all_reduce(len(losses))
+        if count:
+            metrics = self.accuracy.aggregate()
+            repeated = 1 if shared else processes
+            metrics |= {name: value / repeated for name, value in metrics.items() if name.startswith("pairs")}
+            return {**metrics, "loss": float(idist.all_reduce(sum(losses)) / count)}
         if not self.matches:
             return {}
         _warn("pair", self.matches)

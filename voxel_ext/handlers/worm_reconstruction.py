@@ -87,8 +87,8 @@ class WormReconstructionHandler:
         error = (predicted - output[CommonKeys.LABEL]).abs().flatten(1).mean(1)
         if self._code is None or len(self._code) != len(predicted):
             raise InvalidInputError("the trunk was not called once per batch; use SimpleInferer")
-        numbers = engine.state.batch["worm"].tolist()  # type: ignore[index, call-overload]
-        slots = engine.state.batch["cell"].tolist()  # type: ignore[index, call-overload]
+        batch: Any = engine.state.batch
+        numbers, slots = batch["worm"].tolist(), batch["cell"].tolist()
         rows = zip(numbers, slots, predicted.cpu().numpy(), self._code.cpu().numpy(), error.cpu().numpy(), strict=True)
         for number, slot, cube, code, difference in rows:
             worm = self._worm(number, len(code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,25 +12,19 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 
 from voxel_ext.data.worm_pairs import opposite_roll
-from voxel_ext.data.worm_tables import Row, cell_rows, file_names, known_names, write_rows
+from voxel_ext.data.worm_tables import FoundCells, per_cell_rows, write_tables
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.handlers.history import read_history
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.visualize.report import write_report
-from voxel_ext.visualize.worm_report import FoundCells, worm_sections
+from voxel_ext.visualize.worm_report import worm_sections
 from voxel_ext.workflow import check_writable
 
 logger = logging.getLogger(__name__)
-
-PAIR_COLUMNS = ("cell_a", "slot_a", "cell_b", "slot_b", "cost", "margin")
-"""Columns of ``pairs/<A>__<B>.csv``; ``correct`` follows where the truth is known."""
-NAME_COLUMNS = ("slot", "z", "y", "x", "name", "cost", "margin")
-"""Columns of ``names/<worm>.csv``; ``true_name`` and ``correct`` follow where the truth is known."""
-CELL_COLUMNS = ("slot", "name", "source", "count", "accuracy", "left_right", "confused_with", "confused")
-"""Columns of ``per_cell.csv``."""
 
 
 class WormReportHandler:
@@ -97,9 +92,9 @@ class WormReportHandler:
         if not self.matching.worms:
             raise InvalidInputError("no worms were matched; attach the WormMatchingHandler to the same evaluator")
         pairs, namings = self._pairs(), self._namings()
-        cells = _per_cell(self.matching.store.names, pairs, namings)
+        cells = per_cell_rows(self.matching.store.names, pairs, namings)
         if self.write_csv:
-            _write_tables(self.output_dir, pairs, namings, cells)
+            write_tables(self.output_dir, pairs, namings, cells)
         figures, sections = worm_sections(pairs, namings, cells, self.max_pairs)
         write_report(
             self.output_dir / "report.html",
@@ -112,79 +107,39 @@ class WormReportHandler:
         logger.info("report: %s", self.output_dir / "report.html")
 
     def _pairs(self) -> list[FoundCells]:
-        headers = self.matching.store.headers
+        headers, worms = self.matching.store.headers, self.matching.worms
         result = []
         for (i, j), found in zip(self.matching.pairs(), self.matching.matches, strict=True):
-            first, second = self.matching.worms[i], self.matching.worms[j]
-            known = known_names(first.names) & known_names(second.names) & self.truth
-            roll = opposite_roll(headers[i].positions, headers[j].positions) if known.any() else None
-            result.append(_found(found, first, second.names, known, second, roll))
+            item = self._found(found, worms[i], worms[j].names, worms[j])
+            if len(item.counted):
+                item = dataclasses.replace(item, opposite=opposite_roll(headers[i].positions, headers[j].positions))
+            result.append(item)
         return result
 
     def _namings(self) -> list[FoundCells]:
-        names = self.matching.store.names
-        result = []
-        for i, found in enumerate(self.matching.namings):
-            worm = self.matching.worms[i]
-            known = known_names(worm.names) & known_names(names) & self.truth
-            result.append(_found(found, worm, names, known))
-        return result
+        names, worms = self.matching.store.names, self.matching.worms
+        return [self._found(found, worms[i], names) for i, found in enumerate(self.matching.namings)]
+
+    def _found(
+        self, found: CellMatches, worm: WormFeatures, names: Sequence[str], other: WormFeatures | None = None
+    ) -> FoundCells:
+        present = np.zeros(len(names), dtype=bool)
+        present[found.column_slots] = True
+        return FoundCells(
+            found.first,
+            found.second,
+            found.rows,
+            found.columns,
+            found.cost,
+            found.margin,
+            _positions(worm),
+            worm.names,
+            tuple(names),
+            present,
+            self.truth,
+            None if other is None else _positions(other),
+        )
 
 
-def _found(
-    found: CellMatches,
-    worm: WormFeatures,
-    names: Sequence[str],
-    known: np.ndarray,
-    other: WormFeatures | None = None,
-    opposite: bool | None = None,
-) -> FoundCells:
-    shared = np.intersect1d(found.row_slots, found.column_slots)
-    return FoundCells(
-        found.first,
-        found.second,
-        found.rows,
-        found.columns,
-        found.cost,
-        found.margin,
-        _positions(worm),
-        worm.names,
-        tuple(names),
-        known,
-        shared[known[shared]],
-        None if other is None else _positions(other),
-        opposite,
-    )
-
-
-def _positions(worm: WormFeatures) -> np.ndarray:
-    positions = worm.positions.double().numpy()
-    return np.where(worm.valid.numpy()[:, None], positions, np.nan)
-
-
-def _per_cell(names: Sequence[str], pairs: Sequence[FoundCells], namings: Sequence[FoundCells]) -> list[Row]:
-    """Rows of ``per_cell.csv``: by pairs, then by naming."""
-    parts = (("pairs", pairs), ("naming", namings))
-    return [
-        {"source": source, **row}
-        for source, found in parts
-        for row in cell_rows(names, [(item.counted, item.taken_for()) for item in found])
-    ]
-
-
-def _write_tables(
-    folder: Path, pairs: Sequence[FoundCells], namings: Sequence[FoundCells], cells: Sequence[Row]
-) -> None:
-    titles = file_names([f"{item.first}__{item.second}" for item in pairs])
-    for title, item in zip(titles, pairs, strict=True):
-        columns = [*PAIR_COLUMNS, *(["correct"] if item.known.any() else [])]
-        write_rows(folder / "pairs" / f"{title}.csv", item.pair_rows(), columns)
-    for title, item in zip(file_names([item.first for item in namings]), namings, strict=True):
-        columns = [*NAME_COLUMNS, *(["true_name", "correct"] if item.known.any() else [])]
-        write_rows(folder / "names" / f"{title}.csv", item.name_rows(), columns)
-    for file, found in (("pairs.csv", pairs), ("names.csv", namings)):
-        if found:
-            rows = [item.summary() for item in found]
-            write_rows(folder / file, rows, [key for key in rows[0] if any(key in row for row in rows)])
-    if cells:
-        write_rows(folder / "per_cell.csv", cells, CELL_COLUMNS)
+def _positions(worm: WormFeatures) -> NDArray[np.float64]:
+    return np.where(worm.valid.numpy()[:, None], worm.positions.double().numpy(), np.nan)

@@ -10,11 +10,16 @@ from voxel_ext.visualize.render import render_volume
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.scene import volume_scene
 from voxel_ext.visualize.slices import slice_figure
+from voxel_ext.visualize.worm_atlas_report import atlas_report
 from voxel_ext.visualize.worm_cubes import view_cells
+from voxel_ext.visualize.worm_matches import match_scene, naming_scene
 
 __all__ = [
     "view_cells",
+    "atlas_report",
     "learning_curves",
+    "match_scene",
+    "naming_scene",
     "render_volume",
     "slice_figure",
     "volume_scene",

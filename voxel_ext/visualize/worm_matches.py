@@ -64,7 +64,9 @@ def match_scene(
     a, b = _positions(first, "first"), _positions(second, "second")
     matches = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     _check_pairs(matches, a, b)
-    values = [_column(value, len(matches), name) for value, name in ((correct, "correct"), (cost, "cost"), (margin, "margin"))]
+    values = [
+        _column(value, len(matches), name) for value, name in ((correct, "correct"), (cost, "cost"), (margin, "margin"))
+    ]
     truth = None if values[0] is None else values[0].astype(bool)
     a_names, b_names = _names(first_names, len(a), "first_names"), _names(second_names, len(b), "second_names")
     a, b = _stack(a, b)
@@ -233,7 +235,7 @@ def _cells(
     left = there & ~matched
     return [
         *_points(points, matched, notes, html.escape(title), color),
-        *_points(points, left, notes, f"unmatched, {html.escape(title)} ({left.sum()})", color, hollow=True),
+        *_points(points, left, notes, f"{html.escape(title)}, unmatched ({left.sum()})", color, hollow=True),
     ]
 
 
@@ -313,13 +315,16 @@ def _layout(points: Array, unit: str) -> dict[str, Any]:
     look |= {"showspikes": False, "nticks": 6}
     axes = {
         f"{name}axis": {
-            "title": {"text": f"{name} ({unit})" if name == "x" else name}, "range": [low[i] - room, high[i] + room], **look,
-            "showticklabels": name == "x",
+            "title": {"text": name},
+            "range": [low[i] - room, high[i] + room],
+            "showticklabels": False,
+            **look,
         }
         for i, name in enumerate("zyx")
-    }  # fmt: skip
+    }
+    axes["xaxis"] |= {"title": {"text": f"x ({unit}), centered"}, "showticklabels": True}
     ratio = extent / extent[2] * 2.6
-    camera = {"eye": {"x": 0.0, "y": -0.45, "z": 1.15}, "up": {"x": 0, "y": 1, "z": 0}}
+    camera = {"eye": {"x": 0.0, "y": -0.45, "z": 1.25}, "up": {"x": 0, "y": 1, "z": 0}}
     return {
         "scene": {
             **axes,

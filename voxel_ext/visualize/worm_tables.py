@@ -44,13 +44,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-        return ""
     if isinstance(value, bool | np.bool_):
-        return "yes" if value else '<span style="color:#ef4444;font-weight:600">no</span>'
+        return "yes" if value else "no"
     if isinstance(value, float | np.floating):
-        return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
-    return html.escape(str(value))
+        number = float(value)
+        short = f"{number:.3f}" if number == 0 or 0.01 <= abs(number) < 1000 else f"{number:.3g}"
+        return "" if math.isnan(number) else short
+    return "" if value is None else html.escape(str(value))
 
 
 def margin_histogram(margin: ArrayLike, correct: ArrayLike | None = None, bins: int = 40) -> str:
