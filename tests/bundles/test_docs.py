@@ -17,7 +17,12 @@ def values(bundle: str) -> dict[str, object]:
     for name in ("inference", "prepare", "train"):
         config = json.loads((ROOT / "bundles" / bundle / "configs" / f"{name}.json").read_text())
         found |= {k: v for k, v in config.items() if k not in INTERNAL and not isinstance(v, dict)}
-    return {k: v for k, v in found.items() if not (isinstance(v, list) and v and isinstance(v[0], dict))}
+    return {k: v for k, v in found.items() if not (isinstance(v, list) and v and is_component(v[0]))}
+
+
+def is_component(item: object) -> bool:
+    """Whether an item of a list is to be instantiated or evaluated, as in the lists of handlers and of commands."""
+    return isinstance(item, dict) or (isinstance(item, str) and item.startswith("$"))
 
 
 def components(bundle: str) -> set[str]:

@@ -54,6 +54,11 @@ def test_statistics_come_from_the_file_or_the_arguments(tmp_path):
     assert intensity_statistics(tmp_path) == {"mean": 38.9, "std": 45.2}
     assert intensity_statistics(tmp_path, std=3.0) == {"mean": 38.9, "std": 3.0}
     assert intensity_statistics(tmp_path, mean=0.0) == {"mean": 0.0, "std": 45.2}
+    assert intensity_statistics(tmp_path / "val") == {"mean": 38.9, "std": 45.2}  # of the folder above
+    settings = tmp_path / "settings.json"
+    assert intensity_statistics(tmp_path, settings=settings) == {"mean": 38.9, "std": 45.2}
+    settings.write_text(json.dumps({"intensity_mean": 30.0, "intensity_std": 40.0}))
+    assert intensity_statistics(tmp_path, settings=settings) == {"mean": 30.0, "std": 40.0}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"mean": 1}', '{"mean": null, "std": 1}'])

@@ -73,7 +73,7 @@ def store(make_worms):
 
 @pytest.mark.parametrize(("batch_size", "seed"), [(1, 0), (2, 3)])
 def test_metrics_of_pairs_are_those_of_counting(store, batch_size, seed):
-    handler = WormMatchingHandler(store, LOSS)
+    handler = WormMatchingHandler(store, LOSS, details=True)
     metrics = evaluate(handler, batch_size=batch_size, seed=seed)
     worms = features_by_hand(store)
     accuracies, losses, top, swapped, opposite = [], [], [], [], []
@@ -139,7 +139,7 @@ def test_several_layers_are_matched_by_their_common_cost(store):
 
 @pytest.mark.parametrize("naming", ["mean_features", "mean_cost", "votes"])
 def test_worms_are_named_by_the_references(store, naming):
-    handler = WormMatchingHandler(store, LOSS, references=3, naming=naming, prefix="")
+    handler = WormMatchingHandler(store, LOSS, references=3, naming=naming, prefix="", details=True)
     metrics = evaluate(handler)
     known = [handler.worms[i] for i in (2, 3, 4)]
     expected = [name_worm(handler.worms[i], known, LOSS, naming) for i in (0, 1)]
@@ -201,7 +201,7 @@ def test_without_common_cells_every_metric_is_nan_with_a_warning(make_worms, cap
     store = WormStore(make_worms(2, names=NAMES, missing={0: range(6), 1: range(6, 12)}))
     known = WormStore(make_worms(2, names=NAMES, folder="known"))
     with caplog.at_level(logging.WARNING):
-        metrics = evaluate(WormMatchingHandler(store, LOSS))
+        metrics = evaluate(WormMatchingHandler(store, LOSS, details=True))
     assert "worm0 and worm1" in caplog.text
     assert metrics["val_pairs"] == 0
     for name in (
@@ -214,13 +214,13 @@ def test_without_common_cells_every_metric_is_nan_with_a_warning(make_worms, cap
         "val_accuracy_se",
     ):
         assert math.isnan(metrics[name])
-    general = {name for name in evaluate(WormMatchingHandler(known, LOSS)) if not name.endswith("_roll")}
+    general = {name for name in evaluate(WormMatchingHandler(known, LOSS, details=True)) if not name.endswith("_roll")}
     assert set(metrics) == general
 
 
 def test_pairs_without_common_cells_do_not_count(make_worms):
     store = WormStore(make_worms(3, missing={0: range(6), 1: range(6, 12)}))
-    handler = WormMatchingHandler(store, LOSS)
+    handler = WormMatchingHandler(store, LOSS, details=True)
     metrics = evaluate(handler)
     assert len(handler.matches) == 3
     assert metrics["val_pairs"] == 2
@@ -243,23 +243,42 @@ def test_cells_without_names_have_no_partners(make_worms):
     assert 0 <= metrics["val_accuracy"] <= 1
 
 
-def test_several_processes_match_all_worms(store, monkeypatch):
-    """Each of two processes has seen some worms; both match all of them."""
-    whole = WormMatchingHandler(store, LOSS, references=1)
+@pytest.mark.parametrize("references", [1, 3])
+def test_several_processes_share_the_pairs_or_match_all(store, monkeypatch, references):
+    """Each of two processes has seen some worms; together they match all, each once, where there are enough pairs."""
+    whole = WormMatchingHandler(store, LOSS, references=references)
     expected = evaluate(whole)
     parts = [{i: whole.worms[i] for i in (0, 2, 4)}, {i: whole.worms[i] for i in (1, 3, 0)}]
 
     def gather(result, own):
-        assert own is parts[0]
+        assert own in parts
         result[:] = parts
 
     monkeypatch.setattr(module.idist, "get_world_size", lambda: 2)
     monkeypatch.setattr(module.torch.distributed, "all_gather_object", gather)
-    handler = WormMatchingHandler(store, LOSS, references=1)
-    handler.worms = parts[0]
-    engine = Engine(lambda *_: None)
-    handler._match(engine)
-    assert engine.state.metrics == pytest.approx(expected)
+    pairs, found = [], []
+    for rank in (0, 1):
+        monkeypatch.setattr(module.idist, "get_rank", lambda rank=rank: rank)
+        handler = WormMatchingHandler(store, LOSS, references=references)
+        handler.worms = parts[rank]
+        engine = Engine(lambda *_: None)
+        handler._match(engine)  # nothing is reduced, so that the metrics are those of this process's pairs
+        pairs.append([(match.first, match.second) for match in handler.matches])
+        found.append(engine.state.metrics)
+    every = [(match.first, match.second) for match in whole.matches]
+    assert sorted(pairs[0] + pairs[1]) == every if len(every) > 1 else pairs[0] == pairs[1] == every
+    for name in ("val_accuracy", "val_loss", "val_top_3"):
+        mean = np.average([metrics[name] for metrics in found], weights=[len(part) for part in pairs])
+        assert mean == pytest.approx(expected[name])
+    assert found[0]["val_naming_accuracy"] == found[1]["val_naming_accuracy"] == expected["val_naming_accuracy"]
+
+
+def test_numbers_of_pairs_and_errors_are_details(store):
+    plain = evaluate(WormMatchingHandler(store, LOSS))
+    full = evaluate(WormMatchingHandler(store, LOSS, details=True))
+    assert plain == {name: full[name] for name in plain}
+    kinds = ("", "_equal_roll", "_opposite_roll")
+    assert set(full) - set(plain) == {f"val_{what}{kind}" for what in ("pairs", "accuracy_se") for kind in kinds}
 
 
 @pytest.mark.parametrize(

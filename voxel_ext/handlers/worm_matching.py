@@ -138,8 +138,12 @@ class WormMatchingHandler:
         self.matches = []
         losses = []
         processes, pairs = idist.get_world_size(), self.pairs()
-        shared = len(pairs) >= processes  # else every process matches all pairs
-        for i, j in pairs[idist.get_rank() :: processes] if shared else pairs:
+        comparable = [pair for pair in pairs if (self.worms[pair[0]].valid & self.worms[pair[1]].valid).any()]
+        shared = len(comparable) >= processes  # so that each process has some; else every one matches all pairs
+        if shared and processes > 1:
+            others = [pair for pair in pairs if pair not in comparable]
+            pairs = [*comparable[idist.get_rank() :: processes], *others[idist.get_rank() :: processes]]
+        for i, j in pairs:
             first, second = self.worms[i], self.worms[j]
             found = match_worms(first, second, self.loss, self.dummy_cost)
             self.matches.append(found)

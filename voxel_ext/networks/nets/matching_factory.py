@@ -16,6 +16,7 @@ INPUTS = ("both", "cubes", "positions")
 
 def matching_network(
     inputs: str = "both",
+    group: str | None = "C2:x",
     feature_mode: str = "oriented",
     feature_levels: Sequence[int] = (),
     out_features: int = 256,
@@ -33,6 +34,7 @@ def matching_network(
 
     Args:
         inputs: "cubes" for a network of cubes alone, "positions" for one of positions alone, or "both".
+        group: rotation group of the encoder, None for a plain one.
         feature_mode: ``mode`` of :class:`~voxel_ext.networks.nets.GroupEncoder`.
         feature_levels: levels whose features are matched besides the last, for inputs="cubes" without attention.
         out_features: length of the features, also of the encoder's where it ends in an MLP; of a network of both inputs
@@ -56,7 +58,7 @@ def matching_network(
     cubes = None
     if inputs != "positions":
         length = out_features // 2 if inputs == "both" and fusion == "concatenate" else out_features
-        cubes = GroupEncoder(out_features=length, mode=feature_mode, feature_levels=feature_levels, **encoder)
+        cubes = GroupEncoder(group, out_features=length, mode=feature_mode, feature_levels=feature_levels, **encoder)
     if feature_levels:
         if inputs != "cubes" or attention_layers:
             raise InvalidInputError(
