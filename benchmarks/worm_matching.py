@@ -101,10 +101,15 @@ def prepare(coordinates: Path, work: Path) -> None:
 
 def trainings(work: Path) -> dict[str, tuple[int, list[str], dict[str, Any]]]:
     """Trained networks by name: strength of the appearance, overlays, options."""
-    first = {"resume": work / "positions" / "models" / "model.pt", "load_weights_only": "true"}
+
+    def start(name: str) -> dict[str, Any]:
+        return {"resume": work / name / "models" / "model.pt", "load_weights_only": "true"}
+
+    second, last = "variants/cubes_second.json", "variants/balance_last.json"
     return {
         "positions": (0, ["variants/positions_first.json"], {}),
-        **{f"both_{s}": (s, ["variants/cubes_second.json"], first) for s in STRENGTHS},
+        **{f"both_{s}": (s, [second], start("positions")) for s in STRENGTHS},
+        **{f"balanced_{s}": (s, [second, last], start(f"both_{s}")) for s in STRENGTHS},
         "s4": (1, ["variants/s4.json", "variants/short_cosine.json"], {}),
         "cnn": (1, ["variants/cnn.json", "variants/short_cosine.json"], {}),
     }
@@ -193,7 +198,7 @@ def _line(title: str, strength: str, found: dict[tuple[int, int], float], positi
 def learned(work: Path) -> Iterator[Line]:
     """The trained networks, by the bundle's evaluating."""
     runs = [("positions", 0, "positions", "-")]
-    runs += [(f"both_{s}", s, inputs, str(s)) for inputs in ("positions", "cubes", "both") for s in STRENGTHS]
+    runs += [(f"balanced_{s}", s, inputs, str(s)) for inputs in ("cubes", "both") for s in STRENGTHS]
     runs += [("s4", 1, "cubes", "1"), ("cnn", 1, "cubes", "1")]
     titles = {"positions": "network of positions", "s4": "S4 network, no attention", "cnn": "CNN, no attention"}
     for name, strength, inputs, shown in runs:

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader
 
 pytest.importorskip("matplotlib")
@@ -32,7 +32,7 @@ def make_store(folder, names=NAMES, missing=()):
     return WormStore(files)
 
 
-def run(store, output, references=1, **options):
+def run(store, output, references=1, kept=None, **options):
     def step(_engine, batch):
         features = [[FEATURES[store.headers[n].worm][c] for c in cells] for n, cells in zip(
             batch["worm"].tolist(), batch["cells"].tolist(), strict=True)]  # fmt: skip
@@ -41,6 +41,8 @@ def run(store, output, references=1, **options):
     engine = Engine(step)
     matching = WormMatchingHandler(store, matching_loss("contrastive", distance="mse"), references=references)
     matching.attach(engine)
+    if kept is not None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: matching.matches.__delitem__(slice(kept, None)))
     WormReportHandler(matching, output, **options).attach(engine)
     engine.run(DataLoader(WormDataset(store, cubes=False), batch_size=2), max_epochs=1)
     return (output / "report.html").read_text(encoding="utf-8")
@@ -110,6 +112,16 @@ def test_only_the_report_without_references(tmp_path):
     assert 'id="match-2"' not in page
     assert "naming accuracy" not in page
     assert "0.25" in page
+
+
+def test_pairs_that_other_processes_matched_are_in_the_report_too(tmp_path):
+    store = make_store(tmp_path)
+    run(store, tmp_path / "all", references=0)
+    run(store, tmp_path / "some", references=0, kept=1)
+    files = sorted(path.relative_to(tmp_path / "all") for path in (tmp_path / "all").rglob("*.csv"))
+    assert len(files) == 5
+    for file in files:
+        assert (tmp_path / "some" / file).read_bytes() == (tmp_path / "all" / file).read_bytes()
 
 
 def test_output_that_cannot_be_written_is_refused_at_the_start(tmp_path):

@@ -287,6 +287,6 @@ def write_tables(
     for file, found in (("pairs.csv", pairs), ("names.csv", namings)):
         rows = [item.summary() for item in found]
         if rows:
-            write_rows(folder / file, rows, list(max(rows, key=len)))
+            write_rows(folder / file, rows, max((list(row) for row in rows), key=len))
     if cells:
         write_rows(folder / "per_cell.csv", cells, CELL_COLUMNS)

@@ -11,12 +11,13 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from voxel_ext.data.worm_pairs import opposite_roll
 from voxel_ext.data.worm_tables import FoundCells, per_cell_rows, write_tables
-from voxel_ext.engines.worm_matching import CellMatches, WormFeatures
+from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.handlers.history import read_history
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
@@ -109,12 +110,23 @@ class WormReportHandler:
     def _pairs(self) -> list[FoundCells]:
         headers, worms = self.matching.store.headers, self.matching.worms
         result = []
-        for (i, j), found in zip(self.matching.pairs(), self.matching.matches, strict=True):
+        for (i, j), found in zip(self.matching.pairs(), self._matches(), strict=True):
             item = self._found(found, worms[i], worms[j].names, worms[j])
             if len(item.counted):
                 item = dataclasses.replace(item, opposite=opposite_roll(headers[i].positions, headers[j].positions))
             result.append(item)
         return result
+
+    def _matches(self) -> list[CellMatches]:
+        """The matches of all pairs, in their order."""
+        matching, pairs = self.matching, self.matching.pairs()
+        if len(matching.matches) == len(pairs):
+            return matching.matches
+        # in a distributed run each process has matched some pairs, but all have the features of all worms; matching
+        # again needs no message from processes that may lack this handler
+        with torch.no_grad():
+            worms = [(matching.worms[i], matching.worms[j]) for i, j in pairs]
+            return [match_worms(first, second, matching.loss, matching.dummy_cost) for first, second in worms]
 
     def _namings(self) -> list[FoundCells]:
         names, worms = self.matching.store.names, self.matching.worms
