@@ -198,9 +198,11 @@ def _line(title: str, strength: str, found: dict[tuple[int, int], float], positi
 def learned(work: Path) -> Iterator[Line]:
     """The trained networks, by the bundle's evaluating."""
     runs = [("positions", 0, "positions", "-")]
-    runs += [(f"balanced_{s}", s, inputs, str(s)) for inputs in ("cubes", "both") for s in STRENGTHS]
+    runs += [(f"both_{s}", s, inputs, str(s)) for inputs in ("cubes", "both") for s in STRENGTHS]
+    runs += [(f"balanced_{s}", s, "both", str(s)) for s in STRENGTHS]
     runs += [("s4", 1, "cubes", "1"), ("cnn", 1, "cubes", "1")]
     titles = {"positions": "network of positions", "s4": "S4 network, no attention", "cnn": "CNN, no attention"}
+    titles |= {f"balanced_{s}": "network of both, balanced afterwards" for s in STRENGTHS}
     for name, strength, inputs, shown in runs:
         models = work / name / "models"
         if not (models / "model.pt").is_file():

@@ -198,7 +198,13 @@ def test_commands_from_the_shell(tmp_path):
     run("evaluating", pair, dataset_dir=data, **TINY, **places(tmp_path))
     settings = ENCODER | ATTENTION | {k: v for k, v in places(tmp_path).items() if k != "log_path"}
     run("inference", "configs/inference.json", dataset_dir=data / "val", **settings)
-    run("atlas", "configs/atlas.json", dataset_dir=data, output_dir=tmp_path / "atlas", ckpt_dir=tmp_path / "models")
+    run(
+        "atlas",
+        "configs/atlas.json",
+        dataset_dir=data,
+        output_dir=tmp_path / "atlas",
+        atlas_file=tmp_path / "atlas.npz",
+    )
     assert (tmp_path / "eval" / "report.html").is_file()
 
 

@@ -105,8 +105,8 @@ def test_data_list_loads(tmp_path, format):
 
 
 def test_same_result_with_worker_processes_and_other_global_state(tmp_path, monkeypatch):
-    start, started = preparation._start_pool, []
-    monkeypatch.setattr(preparation, "_start_pool", lambda count: [started.append(count), start(count)][1])
+    start, started = preparation.start_pool, []
+    monkeypatch.setattr(preparation, "start_pool", lambda count: [started.append(count), start(count)][1])
     torch.manual_seed(0)
     state = torch.get_rng_state()
     prepare(tmp_path / "a", num_workers=0)

@@ -229,10 +229,14 @@ class Vaa3DRawReader(ImageReader):
             their paths, for ``get_data``.
 
         Raises:
-            InvalidInputError: an unknown option, or no file.
+            InvalidInputError: an unknown option, no file, or a file of another suffix, which MONAI then gives to
+                another reader.
         """
         if kwargs or not ensure_tuple(data):
             raise InvalidInputError(f"Vaa3DRawReader.read takes one file or more and no options, got {sorted(kwargs)}")
+        for name in ensure_tuple(data):
+            if not self.verify_suffix(name):
+                raise InvalidInputError(f"{name}: Vaa3DRawReader reads files that end with {', '.join(SUFFIXES)}")
         return [os.fspath(name) for name in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[str] | str) -> tuple[NDArray, dict]:

@@ -69,7 +69,7 @@ def write_report(
     parts = [
         _section("Notes", "".join(f"<p>{_text(note)}</p>" for note in notes)),
         _section("Learning curves", f'<div class="wide">{curves}</div>' if curves else ""),
-        _section("Metrics", _metric_table(summary, metric_rows)),
+        _section("Metrics", _metric_table(summary, metric_rows) if metric_rows or not sections else ""),
         *(_section(_text(heading), content) for heading, content in sections),
         _section("Volumes", "\n".join(_volume(volume, index) for index, volume in enumerate(volumes))),
         _settings(dict(_flatten(settings or {}))),

@@ -78,7 +78,7 @@ def volume_scene(
     solid = [index for index, surface in enumerate(surfaces) if surface.name in ("prediction", "truth")]
     if solid:
         layout["updatemenus"] = [_opacity_menu(solid)]
-    return _fragment(surfaces, layout, div_id, include_plotlyjs)
+    return html_fragment(surfaces, layout, div_id, include_plotlyjs)
 
 
 def mask_mesh(mask: NDArray[np.bool_], voxel_size: Sequence[float]) -> Mesh | None:
@@ -182,8 +182,19 @@ def _opacity_menu(traces: list[int]) -> dict[str, Any]:
     return {"type": "buttons", "direction": "right", "showactive": False, "buttons": buttons, **place, **look}
 
 
-def _fragment(surfaces: Sequence[Any], layout: dict[str, Any], div_id: str, include_plotlyjs: bool) -> str:
-    """The element, and the script that draws into it."""
+def html_fragment(surfaces: Sequence[Any], layout: dict[str, Any], div_id: str, include_plotlyjs: bool) -> str:
+    """Return an HTML element, and the script that draws a plotly figure into it.
+
+    Args:
+        surfaces: traces of the figure.
+        layout: its layout.
+        div_id: id of the element.
+        include_plotlyjs: whether plotly's own script comes with it; one per page is enough.
+
+    Raises:
+        InvalidInputError: ``div_id`` has other characters than letters, digits, "-" and "_".
+        MissingDependencyError: plotly is not installed.
+    """
     if not div_id.replace("-", "").replace("_", "").isalnum():
         raise InvalidInputError(f"div_id={div_id!r}, expected letters, digits, '-' and '_'")
     graph: Any = require("plotly.graph_objects", extra="viz")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.visualize import colors
-from voxel_ext.visualize.scene import _fragment
+from voxel_ext.visualize.scene import html_fragment
 
 RIGHT, WRONG, UNMATCHED = colors.NEUTRAL, colors.PREDICTION, "#f8fafc"
 _FIRST, _SECOND, _NAMED = colors.SIGNAL, "#fbbf24", colors.TRUTH
@@ -79,7 +79,7 @@ def match_scene(
     ]
     layout = _layout(np.concatenate([a, b]), unit)
     layout["updatemenus"] = [_line_menu(traces, len(lines))] if lines else []
-    return _fragment(traces, layout, div_id, include_plotlyjs)
+    return html_fragment(traces, layout, div_id, include_plotlyjs)
 
 
 def naming_scene(
@@ -136,7 +136,7 @@ def naming_scene(
         traces += _points(points, named & ~truth.astype(bool), texts, "wrong", WRONG)
     traces += _points(points, there & ~named, texts, "no name", UNMATCHED, hollow=True)
     traces += _doubtful(points, named, labels, distance)
-    return _fragment(traces, _layout(points[there], unit), div_id, include_plotlyjs)
+    return html_fragment(traces, _layout(points[there], unit), div_id, include_plotlyjs)
 
 
 def _positions(values: ArrayLike, name: str) -> Array:
