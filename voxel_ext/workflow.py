@@ -170,6 +170,20 @@ def check_option_names(arguments: Sequence[str] | None = None) -> None:
             check_option("option", re.split("#|::", name)[0], known)
 
 
+_OF_THE_NETWORK = (
+    "architecture",
+    "spatial_dims",
+    "depth",
+    "start_channels",
+    "gamma",
+    "group",
+    "features",
+    "normalization",
+    "distance",
+)
+"""Settings that must be the same in training and in use."""
+
+
 def run_settings(ckpt_dir: str | os.PathLike[str], settings: Mapping[str, object]) -> dict[str, object]:
     """Return the settings to report beside a trained network: those it was trained with, then those of this command.
 
@@ -190,7 +204,7 @@ def run_settings(ckpt_dir: str | os.PathLike[str], settings: Mapping[str, object
         trained = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidInputError(f"{file} is not a settings file ({error})") from error
-    for name in ("architecture", "spatial_dims", "depth", "start_channels", "gamma", "seed", "validation_fraction"):
+    for name in (*_OF_THE_NETWORK, "seed", "validation_fraction"):
         if name in trained and name in settings and trained[name] != settings[name]:
             logger.warning("%s was %r in training, is now %r", name, trained[name], settings[name])
     return {"training": trained, "this command": dict(settings)}
