@@ -16,6 +16,7 @@ _LAZY = (
     "files",
     "handlers",
     "losses",
+    "matching",
     "metrics",
     "networks",
     "synthetic",
