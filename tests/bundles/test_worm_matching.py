@@ -222,7 +222,10 @@ def test_two_processes_train(dataset, tmp_path):
 
 def test_network_in_and_out_agree_with_the_metadata():
     (train_file, metadata) = configs(BUNDLE, "train", "metadata")
-    verify_net_in_out("network_def", config_file=train_file, meta_file=metadata)
+    check = {"config_file": train_file, "meta_file": metadata}
+    verify_net_in_out("network_def", **check)
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out("network_def", **check, **{"_meta_#network_data_format#outputs#pred#num_channels": 255})
 
 
 @pytest.mark.parametrize("inputs", ["both", "cubes"])

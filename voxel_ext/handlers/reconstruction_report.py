@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_store import WormStore
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.handlers.history import read_history
+from voxel_ext.handlers.report import check_report
 from voxel_ext.visualize import colors, write_report
 from voxel_ext.visualize.viewer import data_url
-from voxel_ext.workflow import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +78,7 @@ class ReconstructionReportHandler:
             MissingDependencyError: a library that draws is not installed.
         """
         if idist.get_rank() == 0:
-            if self.path.is_dir():
-                raise InvalidInputError(f"the report cannot be written to {self.path}: it is a folder; give a file")
-            check_writable(self.path.parent)
-            for library in ("matplotlib", "PIL"):
-                require(library, extra="viz")
+            check_report(self.path, "matplotlib", "PIL")
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)

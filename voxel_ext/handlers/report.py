@@ -105,11 +105,7 @@ class ReportHandler:
             MissingDependencyError: a library that draws is not installed.
         """
         if idist.get_rank() == 0:
-            if self.path.is_dir():
-                raise InvalidInputError(f"the report cannot be written to {self.path}: it is a folder; give a file")
-            check_writable(self.path.parent)
-            for library in ("matplotlib", "plotly", "PIL", *(["imageio"] if self.pictures else [])):
-                require(library, extra="viz")
+            check_report(self.path, "matplotlib", "plotly", "PIL", *(["imageio"] if self.pictures else []))
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -165,6 +161,24 @@ class ReportHandler:
             for volume in self._volumes if self.pictures else []:
                 _write_pictures(self.path.parent, **volume)
         self._volumes = []
+
+
+def check_report(path: Path, *libraries: str) -> None:
+    """Check, before any long work, that a report can be drawn and written.
+
+    Args:
+        path: the file to write.
+        libraries: modules that draw it.
+
+    Raises:
+        InvalidInputError: the file is a folder, or its folder cannot be written to.
+        MissingDependencyError: a library is not installed.
+    """
+    if path.is_dir():
+        raise InvalidInputError(f"the report cannot be written to {path}: it is a folder; give a file")
+    check_writable(path.parent)
+    for library in libraries:
+        require(library, extra="viz")
 
 
 def _name(image: torch.Tensor, default: str) -> str:

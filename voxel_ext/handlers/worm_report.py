@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_pairs import opposite_roll
 from voxel_ext.data.worm_tables import FoundCells, per_cell_rows, write_tables
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.history import read_history
+from voxel_ext.handlers.report import check_report
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.worm_report import worm_sections
-from voxel_ext.workflow import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,7 @@ class WormReportHandler:
             MissingDependencyError: a library that draws is not installed.
         """
         if idist.get_rank() == 0:
-            check_writable(self.output_dir)
-            for library in ("matplotlib", "plotly"):
-                require(library, extra="viz")
+            check_report(self.output_dir / "report.html", "matplotlib", "plotly")
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, _engine: Engine) -> None:
