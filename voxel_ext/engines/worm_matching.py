@@ -56,8 +56,8 @@ class CellMatches:
         cost: (K,) of each match.
         margin: (K,) how much dearer the second best choice is; negative where the cell had to give way.
         matrix: (A, B) cost of all valid cells of the first and the second.
-        row_slots: (A,) slots of the rows of ``matrix``.
-        column_slots: (B,) slots of its columns.
+        row_slots: (A,) slots of the rows of ``matrix``, ascending.
+        column_slots: (B,) slots of its columns, ascending.
     """
 
     first: str
@@ -75,6 +75,13 @@ class CellMatches:
         """For each row of ``matrix`` the column of the same slot, -1 where there is none."""
         place = {int(slot): i for i, slot in enumerate(self.column_slots)}
         return torch.tensor([place.get(int(slot), -1) for slot in self.row_slots])
+
+    @property
+    def assigned(self) -> torch.Tensor:
+        """For each row of ``matrix`` the column that it was matched with, -1 where there is none."""
+        place = np.full(len(self.row_slots), -1)
+        place[np.searchsorted(self.row_slots, self.rows)] = np.searchsorted(self.column_slots, self.columns)
+        return torch.from_numpy(place)
 
     @property
     def accuracy(self) -> float:
@@ -157,8 +164,8 @@ def name_worm(
         columns = torch.from_numpy(place[found.column_slots])
         total[:, columns] += found.matrix.double().cpu()
         count[columns] += 1
-        row = {int(slot): i for i, slot in enumerate(found.row_slots)}
-        votes[[row[int(slot)] for slot in found.rows], place[found.columns]] += 1 / len(references)
+        matched = found.assigned >= 0
+        votes[matched, columns[found.assigned[matched]]] += 1 / len(references)
     mean = total / count
     if method == "votes":
         spread = (mean.max() - mean.min()).clamp_min(1e-12)

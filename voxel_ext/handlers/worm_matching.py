@@ -194,16 +194,11 @@ def _warn(what: str, matches: Sequence[CellMatches]) -> None:
 
 
 def _add(metric: MatchingAccuracy, found: CellMatches, group: int) -> None:
-    row = {int(slot): i for i, slot in enumerate(found.row_slots)}
-    column = {int(slot): i for i, slot in enumerate(found.column_slots)}
-    matches = torch.full((len(found.row_slots),), -1)
-    for first, second in zip(found.rows, found.columns, strict=True):
-        matches[row[int(first)]] = column[int(second)]
     metric(
         found.matrix.cpu(),
         found.target,
         cells=torch.from_numpy(found.row_slots),
         column_cells=torch.from_numpy(found.column_slots),
         group=group,
-        matches=matches,
+        matches=found.assigned,
     )
