@@ -15,6 +15,8 @@ _LAZY = (
     "errors",
     "files",
     "handlers",
+    "inferers",
+    "labeling",
     "losses",
     "matching",
     "metrics",

@@ -170,3 +170,57 @@ def test_real_folder():
     loaded = LoadImaged(["image", "label"], ensure_channel_first=True)(entry)
     assert loaded["image"].shape == loaded["label"].shape == (1, 100, 100, 100)
     assert len(loaded["label"].unique()) == 55
+
+
+def test_weight_and_extra_items(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = file["label"] = file["w"] = np.ones((4, 5, 6), np.uint8)
+        file["table"] = np.arange(3)
+    (entry,) = list_volumes(tmp_path, weight_key=("weight", "w"), extra_keys={"rows": "table"})
+    assert entry == {
+        "image": f"{tmp_path}/a.h5/raw",
+        "label": f"{tmp_path}/a.h5/label",
+        "weight": f"{tmp_path}/a.h5/w",
+        "rows": f"{tmp_path}/a.h5/table",
+    }
+    with pytest.raises(MissingDataError, match=r"no weight dataset \['weight'\]; it has: "):
+        list_volumes(tmp_path, weight_key="weight")
+    with pytest.raises(MissingDataError, match=r"no rows dataset \['tables'\]"):
+        list_volumes(tmp_path, extra_keys={"rows": "tables"})
+    with pytest.raises(InvalidInputError, match=r"table has shape \(3,\); they must be equal"):
+        list_volumes(tmp_path, weight_key="table")
+
+
+def test_stacks_with_weights(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = file["label"] = file["weight"] = np.ones((2, 4, 5, 6), np.uint8)
+        file["table"] = np.arange(3)
+    entries = list_volumes(tmp_path, weight_key="weight")
+    assert [entry["weight"] for entry in entries] == [f"{tmp_path}/a.h5/weight[{i}]" for i in range(2)]
+    with pytest.raises(InvalidInputError, match=r"table \(rows\) has shape \(3,\), for 2 volumes"):
+        list_volumes(tmp_path, extra_keys={"rows": "table"})
+
+
+def test_images_with_channels(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"], file["label"] = np.ones((2, 4, 5, 6), np.uint8), np.ones((4, 5, 6), np.uint8)
+    (entry,) = list_volumes(tmp_path, channels=True)
+    assert entry == {"image": f"{tmp_path}/a.h5/raw", "label": f"{tmp_path}/a.h5/label"}
+    with pytest.raises(InvalidInputError, match="they must be equal"):
+        list_volumes(tmp_path)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["weight"] = np.ones((4, 5, 5), np.uint8)
+    with pytest.raises(InvalidInputError, match=r"weight has shape \(4, 5, 5\); they must be equal"):
+        list_volumes(tmp_path, weight_key="weight", channels=True)
+
+
+def test_plain_weights(tmp_path):
+    for name in ("a.tif", "a_label.tif", "a_weight.tif"):
+        (tmp_path / name).touch()
+    (entry,) = list_volumes(tmp_path, weight_key="weight")
+    assert entry["weight"] == f"{tmp_path}/a_weight.tif"
+    (tmp_path / "a_weight.tif").unlink()
+    with pytest.raises(MissingDataError, match=r"a\.tif has no weight: .*a_weight\.tif does not exist"):
+        list_volumes(tmp_path, weight_key="weight")
+    with pytest.raises(InvalidInputError, match=r"extra_keys=\['rows'\] are for HDF5"):
+        list_volumes(tmp_path, extra_keys={"rows": "rows"})

@@ -132,3 +132,18 @@ def test_options_reach_the_list(tmp_path):
     with pytest.raises(MissingDataError, match="no label dataset"):
         datalists(tmp_path, label_key="mask")
     assert "label" not in datalists(tmp_path, label_key="mask", require_label=False)["train"][0]
+
+
+def test_weights_are_divided_with_the_only_volume(tmp_path):
+    hdf5(tmp_path / "a.h5", (10, 4, 4))
+    lists = datalists(tmp_path, weight_key="label", extra_keys={"instances": "raw"})
+    assert lists["val"][0]["weight"] == f"{tmp_path}/a.h5/label[8:10]"
+    assert lists["train"][0]["instances"] == f"{tmp_path}/a.h5/raw[0:8]"
+
+
+def test_only_volume_with_channels_cannot_be_divided(tmp_path):
+    hdf5(tmp_path / "a.h5", (10, 4, 4, 4))
+    with pytest.raises(InvalidInputError, match="only volume and cannot be divided"):
+        datalists(tmp_path, channels=True)
+    hdf5(tmp_path / "b.h5", (10, 4, 4, 4))
+    assert images(datalists(tmp_path, channels=True)["train"] + datalists(tmp_path, channels=True)["val"]) != []

@@ -4,9 +4,21 @@ Importing this package registers the HDF5 and zarr readers and writers with MONA
 """
 
 from voxel_ext.data.address import VolumeAddress, parse_address
+from voxel_ext.data.cell_labeling_dataset import LoadCellVolumed, cell_labeling_lists
+from voxel_ext.data.cell_labeling_file import (
+    CellVolume,
+    list_cell_volumes,
+    read_cell_header,
+    read_cell_volume,
+    write_cell_volume,
+)
+from voxel_ext.data.cell_labeling_preparation import prepare_cell_labeling
 from voxel_ext.data.datalist import list_volumes
 from voxel_ext.data.ensure import ensure_dataset
 from voxel_ext.data.naming import volume_name
+from voxel_ext.data.neuron_preparation import prepare_neurons
+from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
+from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
 from voxel_ext.data.preparation import prepare_synthetic
 from voxel_ext.data.readers import HDF5Reader, ZarrReader, register_readers
 from voxel_ext.data.saving import SaveVolume, SaveVolumed
@@ -33,8 +45,10 @@ from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_tab
 from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
 
 __all__ = [
+    "CellVolume",
     "HDF5Reader",
     "HDF5Writer",
+    "LoadCellVolumed",
     "SaveVolume",
     "SaveVolumed",
     "SyntheticDataset",
@@ -53,20 +67,28 @@ __all__ = [
     "aligned_positions",
     "atlas_worms",
     "build_atlas",
+    "cell_labeling_lists",
     "compare_pairs",
     "cut_worm",
     "datalists",
     "ensure_dataset",
     "intensity_statistics",
+    "list_cell_volumes",
     "list_prepared",
     "list_volumes",
     "name_by_atlas",
     "open_vaa3d",
     "opposite_roll",
     "parse_address",
+    "prepare_cell_labeling",
+    "prepare_neurons",
     "prepare_synthetic",
+    "prepare_synthetic_neurons",
+    "prepare_synthetic_neuropal",
     "prepare_synthetic_worms",
     "prepare_worms",
+    "read_cell_header",
+    "read_cell_volume",
     "read_vaa3d",
     "read_worm",
     "read_worm_header",
@@ -77,6 +99,7 @@ __all__ = [
     "volume_name",
     "worm_lists",
     "worm_statistics",
+    "write_cell_volume",
     "write_vaa3d",
     "write_worm",
     "write_worm_table",

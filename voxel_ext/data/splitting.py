@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ def datalists(
     require_label: bool = True,
     validation_fraction: float = 0.2,
     seed: int = 0,
+    weight_key: str | Sequence[str] | None = None,
+    extra_keys: Mapping[str, str | Sequence[str]] | None = None,
+    channels: bool = False,
+    optional_keys: Mapping[str, str | Sequence[str]] | None = None,
 ) -> dict[str, list[Entry]]:
     """List the volumes for training and for validation.
 
@@ -42,6 +46,10 @@ def datalists(
         require_label: False to list volumes without a label as well.
         validation_fraction: part of the volumes (or of the only volume) that is kept for validation.
         seed: of the random choice.
+        weight_key: name(s) of a dataset with a weight per voxel, see ``list_volumes``, also for the next two.
+        extra_keys: further items.
+        channels: images are (C, D, H, W).
+        optional_keys: items that a volume may have, see ``list_volumes``.
 
     Returns:
         ``{"train": [...], "val": [...]}`` with the entries of ``list_volumes``.
@@ -51,7 +59,7 @@ def datalists(
         InvalidInputError: as ``list_volumes`` and ``split_volumes``; the same volume in both.
     """
     root = Path(dataset_dir)
-    options = (image_key, label_key, spatial_dims, require_label)
+    options = (image_key, label_key, spatial_dims, require_label, weight_key, extra_keys, channels, optional_keys)
     is_folder = root.is_dir() and not root.name.lower().endswith(CONTAINER_SUFFIXES)
     folders = {part: (root / part).is_dir() for part in ("train", "val")} if is_folder else {}
     if folders.get("val") and not folders["train"]:
@@ -62,14 +70,14 @@ def datalists(
         entries = list_volumes(root / "train" if folders.get("train") else root, *options)
         train, val = _by_file_name(entries)
         if not train or not val:
-            train, val = split_volumes(entries, validation_fraction, seed)
+            train, val = split_volumes(entries, validation_fraction, seed, channels)
     _check_disjoint(train, val)
     logger.info("%s: %d volumes for training, %d for validation", root, len(train), len(val))
     return {"train": train, "val": val}
 
 
 def split_volumes(
-    entries: Sequence[Entry], validation_fraction: float = 0.2, seed: int = 0
+    entries: Sequence[Entry], validation_fraction: float = 0.2, seed: int = 0, channels: bool = False
 ) -> tuple[list[Entry], list[Entry]]:
     """Split a data list at random, or the only volume of it along its first axis.
 
@@ -80,13 +88,14 @@ def split_volumes(
         validation_fraction: part for validation, between 0 and 1; at least one volume (one slice of the only volume)
             stays on either side.
         seed: of the random choice.
+        channels: the first axis of images may hold channels; the only volume cannot be divided then.
 
     Returns:
         the entries for training and for validation, in the order they had.
 
     Raises:
         InvalidInputError: no entries; a fraction outside of (0, 1); the only volume cannot be divided, being one item
-            of a stack, a plain image, or too short.
+            of a stack, a plain image, one with channels, or too short.
     """
     if not entries:
         raise InvalidInputError("there are no volumes to split")
@@ -94,17 +103,17 @@ def split_volumes(
         raise InvalidInputError(f"validation_fraction={validation_fraction}; expected a number between 0 and 1")
     count = len(entries)
     if count == 1:
-        return _split_single(entries[0], validation_fraction)
+        return _split_single(entries[0], validation_fraction, channels)
     kept = min(max(round(count * validation_fraction), 1), count - 1)
     chosen = set(np.random.default_rng(seed).permutation(count)[:kept].tolist())
     train = [entry for i, entry in enumerate(entries) if i not in chosen]
     return train, [entry for i, entry in enumerate(entries) if i in chosen]
 
 
-def _split_single(entry: Entry, fraction: float) -> tuple[list[Entry], list[Entry]]:
+def _split_single(entry: Entry, fraction: float, channels: bool) -> tuple[list[Entry], list[Entry]]:
     address = parse_address(entry["image"])
     advice = "give a folder with subfolders train and val, or more volumes"
-    if not address.is_container or isinstance(address.selection, int):
+    if channels or not address.is_container or isinstance(address.selection, int):
         raise InvalidInputError(f"{address} is the only volume and cannot be divided by its address; {advice}")
     start, stop = address.selection or (0, _length(address))
     middle = stop - max(round((stop - start) * fraction), 1)
@@ -118,7 +127,7 @@ def _split_single(entry: Entry, fraction: float) -> tuple[list[Entry], list[Entr
 
 
 def _part(entry: Entry, start: int, stop: int) -> Entry:
-    addresses = {key: parse_address(entry[key]) for key in ("image", "label") if key in entry}
+    addresses = {key: parse_address(value) for key, value in entry.items()}
     return {key: str(VolumeAddress(old.file, old.key, (start, stop))) for key, old in addresses.items()}
 
 

@@ -1,5 +1,7 @@
 """What Ignite and MONAI engines cannot express, as small functions."""
 
+from voxel_ext.engines.batches import prepare_roi_batch, prepare_weighted_batch
+from voxel_ext.engines.cell_labeling import LabelCellsd, SaveLabelsd, class_counts, rarely_seen, trained_classes
 from voxel_ext.engines.optimizers import build_optimizer
 from voxel_ext.engines.schedules import build_lr_scheduler
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms, name_worm
@@ -7,12 +9,19 @@ from voxel_ext.engines.worm_pairs import WormPairLoss, prepare_worm_pairs, prepa
 
 __all__ = [
     "CellMatches",
+    "LabelCellsd",
+    "SaveLabelsd",
     "WormFeatures",
     "WormPairLoss",
     "build_lr_scheduler",
     "build_optimizer",
+    "class_counts",
     "match_worms",
     "name_worm",
+    "prepare_roi_batch",
+    "prepare_weighted_batch",
     "prepare_worm_pairs",
     "prepare_worms",
+    "rarely_seen",
+    "trained_classes",
 ]

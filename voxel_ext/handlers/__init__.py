@@ -5,6 +5,10 @@ from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
 from voxel_ext.handlers.epoch_seed import EpochSeedHandler
 from voxel_ext.handlers.gradient import GradientHandler
 from voxel_ext.handlers.history import HistoryHandler, read_history
+from voxel_ext.handlers.instance_report import InstanceReportHandler
+from voxel_ext.handlers.labeling_metrics import LabelingMetricsHandler
+from voxel_ext.handlers.labeling_report import LabelingReportHandler
+from voxel_ext.handlers.pixel_wise_iou import PixelWiseMeanIoUHandler
 from voxel_ext.handlers.progress import ProgressBarHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
@@ -18,13 +22,17 @@ __all__ = [
     "EpochSeedHandler",
     "GradientHandler",
     "HistoryHandler",
+    "InstanceReportHandler",
+    "LabelingMetricsHandler",
+    "LabelingReportHandler",
+    "PixelWiseMeanIoUHandler",
     "ProgressBarHandler",
     "ReconstructionReportHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",
     "WormMatchingHandler",
-    "WormReportHandler",
     "WormReconstructionHandler",
+    "WormReportHandler",
     "load_trunk",
     "load_weights",
     "read_checkpoint",

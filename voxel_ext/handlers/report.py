@@ -53,6 +53,7 @@ class ReportHandler:
         include_background: truth and prediction with more than one channel are one-hot or scores of exclusive classes,
             the first of them the background. If False the channels are foreground classes, and the background is where
             none is above 0.5.
+        instances: truth and prediction are instance ids, and each object is drawn in its own color.
 
     Raises:
         InvalidInputError: ``max_volumes`` is negative, or ``voxel_size`` is not two or three positive numbers.
@@ -73,6 +74,7 @@ class ReportHandler:
         notes: Sequence[str] = (),
         pictures: bool = False,
         include_background: bool = True,
+        instances: bool = False,
     ) -> None:
         if max_volumes < 0:
             raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
@@ -91,6 +93,7 @@ class ReportHandler:
         self.notes = notes
         self.pictures = pictures
         self.include_background = include_background
+        self.instances = instances
         self._volumes: list[dict[str, Any]] = []
         self._names: list[str] = []
 
@@ -138,13 +141,16 @@ class ReportHandler:
         voxel_size = _spacing(sample[self.image_key], image.ndim) if self.voxel_size is None else self.voxel_size
         check_voxel_size(voxel_size, image.ndim)
         prediction = _compact_labels(sample[self.pred_key], self.include_background)
-        volume = {"name": name, "image": image, "prediction": prediction, "voxel_size": voxel_size}
+        volume: dict[str, Any] = {"name": name, "image": image, "prediction": prediction, "voxel_size": voxel_size}
+        if self.instances:
+            volume["instances"] = True
         if sample.get(self.label_key) is not None:
             volume["truth"] = _compact_labels(sample[self.label_key], self.include_background)
         return volume
 
     def _write(self, engine: Engine) -> None:
         names = string_list_all_gather(self._names) if idist.get_world_size() > 1 else self._names
+        sections = self._sections()
         if idist.get_rank() == 0:
             details = getattr(engine.state, "metric_details", {}) if self.metric_details else {}
             write_report(
@@ -156,11 +162,16 @@ class ReportHandler:
                 metric_rows=_rows(details, names),
                 volumes=self._volumes,
                 notes=self.notes,
+                sections=sections,
             )
             logger.info("report: %s", self.path)
             for volume in self._volumes if self.pictures else []:
                 _write_pictures(self.path.parent, **volume)
         self._volumes = []
+
+    def _sections(self) -> list[tuple[str, str]]:
+        """Further parts of the page; called in every process of a distributed run."""
+        return []
 
 
 def check_report(path: Path, *libraries: str) -> None:
@@ -204,13 +215,14 @@ def _write_pictures(
     prediction: np.ndarray,
     voxel_size: Sequence[float] | None,
     truth: np.ndarray | None = None,
+    instances: bool = False,
 ) -> None:
     """Write a walk through the slices and a 3D view, or the overlays of a plane."""
     if image.ndim == 3:
         write_animation(folder / f"{name}.gif", image, prediction, truth, voxel_size=voxel_size)
         picture = render_volume(image, prediction, voxel_size=voxel_size)
     else:
-        picture = slice_figure(image, truth, prediction, voxel_size=voxel_size)
+        picture = slice_figure(image, truth, prediction, voxel_size=voxel_size, instances=instances)
     with atomic_path(folder / f"{name}.png") as temporary:
         temporary.write_bytes(picture)
 

@@ -9,23 +9,33 @@ from voxel_ext.losses.linear_assignment import (
     match_cells,
     solve_assignment,
 )
+from voxel_ext.losses.masked import MaskedLoss
 from voxel_ext.losses.matching_cost import feature_cost
 from voxel_ext.losses.matching_factory import matching_loss
+from voxel_ext.losses.neuron_factory import BCEDiceLoss, neuron_loss
+from voxel_ext.losses.pixel_wise import PixelWiseCrossEntropyLoss
 from voxel_ext.losses.segmentation import SegmentationLoss, positive_class_weight, segmentation_loss
 from voxel_ext.losses.sinkhorn import SinkhornMatchingLoss, log_sinkhorn
+from voxel_ext.losses.weighted import WeightedCrossEntropyLoss, WeightedSmoothL1Loss
 
 __all__ = [
+    "BCEDiceLoss",
     "BoundaryWeightedDiceLoss",
     "ContrastiveMatchingLoss",
     "DeepSupervisedLoss",
     "LinearAssignmentLoss",
+    "MaskedLoss",
+    "PixelWiseCrossEntropyLoss",
     "SegmentationLoss",
     "SinkhornMatchingLoss",
+    "WeightedCrossEntropyLoss",
+    "WeightedSmoothL1Loss",
     "blackbox_assignment",
     "feature_cost",
     "log_sinkhorn",
     "match_cells",
     "matching_loss",
+    "neuron_loss",
     "outer_boundary",
     "positive_class_weight",
     "segmentation_loss",

@@ -5,6 +5,33 @@ IoU, Dice, precision, recall and accuracy of masks are MONAI's ``ConfusionMatrix
 """
 
 from voxel_ext.metrics.instance_detection import InstanceDetectionRate, best_instance_iou, instance_iou
+from voxel_ext.metrics.instance_scores import InstanceScores, instance_scores, panoptic_quality
+from voxel_ext.metrics.instance_segmentation import (
+    AdaptedRandError,
+    BoundaryAveragePrecision,
+    InstanceAveragePrecision,
+    PanopticQuality,
+    VariationOfInformation,
+)
 from voxel_ext.metrics.matching import MatchingAccuracy, left_right_partners
+from voxel_ext.metrics.partition import adapted_rand_error, variation_of_information
+from voxel_ext.metrics.pixel_wise_iou import PixelWiseMeanIoU
 
-__all__ = ["InstanceDetectionRate", "MatchingAccuracy", "best_instance_iou", "instance_iou", "left_right_partners"]
+__all__ = [
+    "AdaptedRandError",
+    "BoundaryAveragePrecision",
+    "InstanceAveragePrecision",
+    "InstanceDetectionRate",
+    "InstanceScores",
+    "MatchingAccuracy",
+    "PanopticQuality",
+    "PixelWiseMeanIoU",
+    "VariationOfInformation",
+    "adapted_rand_error",
+    "best_instance_iou",
+    "instance_iou",
+    "instance_scores",
+    "left_right_partners",
+    "panoptic_quality",
+    "variation_of_information",
+]

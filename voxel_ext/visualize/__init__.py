@@ -6,6 +6,7 @@ are imported when a picture is made, not before.
 
 from voxel_ext.visualize.animation import write_animation
 from voxel_ext.visualize.curves import learning_curves
+from voxel_ext.visualize.labeled_projection import LabeledAnimal
 from voxel_ext.visualize.render import render_volume
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.scene import volume_scene
@@ -15,13 +16,14 @@ from voxel_ext.visualize.worm_cubes import view_cells
 from voxel_ext.visualize.worm_matches import match_scene, naming_scene
 
 __all__ = [
-    "view_cells",
+    "LabeledAnimal",
     "atlas_report",
     "learning_curves",
     "match_scene",
     "naming_scene",
     "render_volume",
     "slice_figure",
+    "view_cells",
     "volume_scene",
     "write_animation",
     "write_report",

@@ -15,6 +15,10 @@ FALSE_NEGATIVE = "#a855f7"
 NEUTRAL = "#7c8796"
 # background of 3D views, in both color schemes
 DARK = "#0d1321"
+# of true instances, over the predicted ones that have a color each
+TRUE_OUTLINE = "#ffffff"
+# instances repeat their colors beyond this; a palette picture has room for a tint and an outline of each
+INSTANCE_COLORS = 120
 
 
 def rgb(color: str) -> NDArray[np.float32]:
@@ -48,3 +52,29 @@ def blend(
 def overlay(picture: NDArray[np.float32], labels: NDArray[np.integer], color: str) -> NDArray[np.float32]:
     """Return ``picture`` (H, W, 3) with the objects of ``labels`` (H, W) tinted and outlined in ``color``."""
     return blend(blend(picture, labels > 0, color, 0.35), outline(labels), color, 0.9)
+
+
+def instance_palette() -> NDArray[np.float32]:
+    """Return 120 colors (120, 3) in [0, 1], neighbors in the list far apart: hues in steps of the golden angle."""
+    import colorsys
+
+    steps = range(INSTANCE_COLORS)
+    # three tiers of lightness tell colors of similar hue apart
+    lights = [(0.62, 0.5, 0.74)[i % 3] for i in steps]
+    return np.array([colorsys.hls_to_rgb((i * 0.618034) % 1, lights[i], 0.85) for i in steps], dtype=np.float32)
+
+
+def instance_slots(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return, for instance ids of any shape, the row of :func:`instance_palette` plus 1; 0 where the id is 0 or less.
+
+    The color of an instance depends on its id alone, so that it is the same in all pictures.
+    """
+    return np.where(labels > 0, (labels - 1) % INSTANCE_COLORS + 1, 0)
+
+
+def overlay_instances(picture: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return ``picture`` (H, W, 3) with each object of ``labels`` (H, W) tinted and outlined in its own color."""
+    palette = np.concatenate([np.zeros((1, 3), np.float32), instance_palette()])
+    tint = palette[instance_slots(labels)]
+    opacity = np.where(outline(labels), 0.95, np.where(labels > 0, 0.5, 0.0))[..., None].astype(np.float32)
+    return (1 - opacity) * picture + opacity * tint

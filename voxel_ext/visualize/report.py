@@ -24,7 +24,7 @@ from voxel_ext.visualize.scene import plotly_script, volume_scene
 from voxel_ext.visualize.slices import slice_figure
 from voxel_ext.visualize.viewer import data_url, viewer_frames
 
-_VOLUME_KEYS = {"name", "image", "truth", "prediction", "voxel_size"}
+_VOLUME_KEYS = {"name", "image", "truth", "prediction", "voxel_size", "instances"}
 # 3D views beyond this make a page slow
 _SCENES = 2
 _LONG_TABLE = 14
@@ -50,7 +50,8 @@ def write_report(
         history: rows as :func:`~voxel_ext.visualize.curves.learning_curves` takes them.
         metrics: name -> value over all volumes, shown on top of the page; the means of ``metric_rows`` if None.
         volumes: each ``{"name": str, "image": (D, H, W) or (H, W), "truth": optional, "prediction": optional,
-            "voxel_size": optional, µm per axis}``. The first two 3D ones have a 3D view.
+            "voxel_size": optional, µm per axis, "instances": optional, whether to draw each object of the masks in its
+            own color}``. The first two 3D ones have a 3D view.
         notes: sentences to put above the curves.
         metric_rows: one mapping per volume, ``name`` and metrics.
         sections: further parts of the page, heading and HTML, which is put in as it is; after the metrics.
@@ -182,12 +183,27 @@ def _volume(volume: Mapping[str, Any], index: int) -> str:
         if volume.get(key) is not None
     }
     voxel_size = volume.get("voxel_size")
-    views = _viewer(name, viewer_frames(image, masks, check_voxel_size(voxel_size, image.ndim)))
+    instances = bool(volume.get("instances", False))
+    frames = viewer_frames(image, masks, check_voxel_size(voxel_size, image.ndim), instances)
+    views = _viewer(name, frames, instances)
     if image.ndim == 3 and index < _SCENES:
-        scene = volume_scene(image, masks.get("prediction"), masks.get("truth"), voxel_size, f"scene-{index}")
+        scene = volume_scene(
+            image, masks.get("prediction"), masks.get("truth"), voxel_size, f"scene-{index}", instances=instances
+        )
         views += f"<figure>{scene}<figcaption>Drag to turn. Click a name to show or hide it.</figcaption></figure>"
-    slices = slice_figure(image, masks.get("truth"), masks.get("prediction"), voxel_size=voxel_size, transparent=True)
-    picture = data_url(slices, "png")
+    picture = data_url(
+        slice_figure(
+            image,
+            masks.get("truth"),
+            masks.get("prediction"),
+            # a color for each object makes the picture large
+            slices=4 if instances else 5,
+            voxel_size=voxel_size,
+            transparent=True,
+            instances=instances,
+        ),
+        "png",
+    )
     shape = " × ".join(map(str, image.shape))
     return (
         f'<article class="volume"><h3>{_text(name)} <span class="muted">{shape}</span></h3>'
@@ -197,18 +213,25 @@ def _volume(volume: Mapping[str, Any], index: int) -> str:
     )
 
 
-def _viewer(name: str, frames: dict[str, Any]) -> str:
+def _viewer(name: str, frames: dict[str, Any], instances: bool = False) -> str:
     """The layers of a slice above each other, a slider, and a box to tick per mask."""
     last = len(frames["slices"]) - 1
-    layers = [layer for layer in ("image", "truth", "prediction") if layer in frames]
+    # outlines lie above the tints
+    order = ("image", "prediction", "truth") if instances else ("image", "truth", "prediction")
+    layers = [layer for layer in order if layer in frames]
     pictures = "".join(
         f'<img data-layer="{layer}" src="{frames[layer][frames["start"]]}" alt="{layer} of {_text(name)}">'
         for layer in layers
     )
     swatches = {"truth": colors.TRUTH, "prediction": colors.PREDICTION}
+    texts = {"truth": "truth", "prediction": "prediction"}
+    if instances:
+        wheel = ",".join(f"hsl({hue} 85% 60%)" for hue in range(0, 361, 60))
+        swatches = {"truth": f"{colors.TRUE_OUTLINE};border:1px solid", "prediction": f"conic-gradient({wheel})"}
+        texts = {"truth": "true outlines", "prediction": "predicted instances"}
     boxes = "".join(
-        f'<label><input type="checkbox" value="{layer}"{" checked" if layer == layers[-1] else ""}> '
-        f'<span class="swatch" style="background:{swatches[layer]}"></span>{layer}</label>'
+        f'<label><input type="checkbox" value="{layer}"{" checked" if instances or layer == layers[-1] else ""}> '
+        f'<span class="swatch" style="background:{swatches[layer]}"></span>{texts[layer]}</label>'
         for layer in layers[1:]
     )
     hidden = "" if last else " hidden"

@@ -24,6 +24,7 @@ def slice_figure(
     title: str = "",
     voxel_size: Sequence[float] | None = None,
     transparent: bool = False,
+    instances: bool = False,
 ) -> bytes:
     """Draw slices as rows; the columns are the input, the truth, the prediction and their disagreement.
 
@@ -35,6 +36,7 @@ def slice_figure(
         title: heading of the figure.
         voxel_size: µm per axis of ``image``, for the aspect of the panels; square pixels if None.
         transparent: no background and gray text, for a page whose color is not known.
+        instances: draw each object of truth and prediction in its own color.
 
     Returns:
         a PNG file.
@@ -54,19 +56,23 @@ def slice_figure(
     foreground = sum(((labels > 0).sum(axis=(1, 2)) for labels in masks.values()), np.zeros(len(volume), dtype=int))
     rows = pick_slices(foreground, slices)
     row_names = [f"slice {index}" if array.ndim == 3 else "" for index in rows]
-    panels = _panels(volume, masks)
+    panels = _panels(volume, masks, instances)
     aspect = sizes[0] / sizes[1]
     pictures = [[panel(index) for panel in panels.values()] for index in rows]
-    return _draw(pictures, list(panels), row_names, title, aspect, _legend(masks), transparent)
+    return _draw(pictures, list(panels), row_names, title, aspect, _legend(masks, instances), transparent)
 
 
-def _panels(volume: NDArray[np.float32], masks: dict[str, NDArray[np.int32]]) -> dict[str, Panel]:
+def _panels(
+    volume: NDArray[np.float32], masks: dict[str, NDArray[np.int32]], instances: bool = False
+) -> dict[str, Panel]:
     """Name of a column -> function from the slice's index to the picture (H, W, 3)."""
 
     def gray(index: int) -> NDArray[np.float32]:
         return np.repeat(volume[index][..., None], 3, axis=-1)
 
     def tinted(name: str, color: str) -> Panel:
+        if instances:
+            return lambda index: colors.overlay_instances(gray(index), masks[name][index])
         return lambda index: colors.overlay(gray(index), masks[name][index], color)
 
     def difference(index: int) -> NDArray[np.float32]:
@@ -85,9 +91,10 @@ def _panels(volume: NDArray[np.float32], masks: dict[str, NDArray[np.int32]]) ->
     return panels
 
 
-def _legend(masks: dict[str, NDArray[np.int32]]) -> dict[str, str]:
-    """Text -> color of the legend below the figure."""
-    legend = {name: {"truth": colors.TRUTH, "prediction": colors.PREDICTION}[name] for name in masks}
+def _legend(masks: dict[str, NDArray[np.int32]], instances: bool) -> dict[str, str]:
+    """Text -> color of the legend below the figure; masks whose objects have a color each have none."""
+    shown = {} if instances else masks
+    legend = {name: {"truth": colors.TRUTH, "prediction": colors.PREDICTION}[name] for name in shown}
     if len(masks) == 2:
         legend |= {
             "both": colors.AGREEMENT,

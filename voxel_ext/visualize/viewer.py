@@ -19,7 +19,10 @@ _MAX_FRAMES = 96
 
 
 def viewer_frames(
-    image: NDArray[np.float32], masks: Mapping[str, NDArray[np.int32]], voxel_size: Sequence[float]
+    image: NDArray[np.float32],
+    masks: Mapping[str, NDArray[np.int32]],
+    voxel_size: Sequence[float],
+    instances: bool = False,
 ) -> dict[str, Any]:
     """Encode the slices of a volume and of its masks as separate layers.
 
@@ -27,6 +30,7 @@ def viewer_frames(
         image: (D, H, W) or (H, W).
         masks: ``"truth"`` and/or ``"prediction"`` -> ids of the same shape.
         voxel_size: edge lengths along the axes of ``image``.
+        instances: each object of the prediction has its own color, and of the truth there are white outlines.
 
     Returns:
         ``slices``: the indices of at most 96 evenly spaced slices; ``start``: the position of the fullest of them;
@@ -47,11 +51,12 @@ def viewer_frames(
         "start": int(filled.argmax()) if filled.any() else count // 2,
         "width": gray.shape[2] * voxel_size[-1],
         "height": gray.shape[1] * voxel_size[-2],
-        "image": [_jpeg(gray[i, ::step, ::step]) for i in slices],
+        "image": [jpeg_url(gray[i, ::step, ::step]) for i in slices],
     }
     for name, color in (("truth", colors.TRUTH), ("prediction", colors.PREDICTION)):
         if name in layers:
-            frames[name] = [_layer(layers[name][i, ::step, ::step], color) for i in slices]
+            cuts = [layers[name][i, ::step, ::step] for i in slices]
+            frames[name] = [_instance_layer(cut, name) if instances else _layer(cut, color) for cut in cuts]
     return frames
 
 
@@ -60,18 +65,39 @@ def data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _jpeg(gray: NDArray[np.float32]) -> str:
+def jpeg_url(picture: NDArray[np.float32]) -> str:
+    """Return a picture (H, W) or (H, W, 3) in [0, 1] as the ``data:`` URL of a JPEG file.
+
+    Raises:
+        MissingDependencyError: pillow is not installed.
+    """
     pil: Any = require("PIL.Image", extra="viz")
     stream = io.BytesIO()
-    pil.fromarray((gray * 255).round().astype(np.uint8)).save(stream, format="JPEG", quality=82)
+    pil.fromarray((picture * 255).round().astype(np.uint8)).save(stream, format="JPEG", quality=82)
     return data_url(stream.getvalue(), "jpeg")
 
 
 def _layer(labels: NDArray[np.int32], color: str) -> str:
     """A palette of three: nothing, the tint, the outline."""
+    indices = (labels > 0).astype(np.uint8) + colors.outline(labels).astype(np.uint8)
+    return _palette_png(indices, np.stack(2 * [colors.rgb(color)]), [80, 230])
+
+
+def _instance_layer(labels: NDArray[np.int32], name: str) -> str:
+    """Predictions: a tint and an outline for each color. Truth: white outlines alone."""
+    border = colors.outline(labels)
+    if name == "truth":
+        return _palette_png(border.astype(np.uint8), colors.rgb(colors.TRUE_OUTLINE)[None], [235])
+    count = colors.INSTANCE_COLORS
+    indices = (colors.instance_slots(labels) + count * border).astype(np.uint8)
+    return _palette_png(indices, np.tile(colors.instance_palette(), (2, 1)), count * [150] + count * [250])
+
+
+def _palette_png(indices: NDArray[np.uint8], palette: NDArray[np.float32], opacities: Sequence[int]) -> str:
+    """A picture whose index 0 is transparent, and the others the rows of the palette."""
     pil: Any = require("PIL.Image", extra="viz")
-    picture = pil.fromarray((labels > 0).astype(np.uint8) + colors.outline(labels).astype(np.uint8))
-    picture.putpalette([0, 0, 0] + 2 * [int(v) for v in (colors.rgb(color) * 255).round()])
+    picture = pil.fromarray(indices)
+    picture.putpalette([0, 0, 0, *(palette * 255).round().astype(int).ravel().tolist()])
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", transparency=bytes([0, 80, 230]), optimize=True)
+    picture.save(stream, format="PNG", transparency=bytes([0, *opacities]), optimize=True)
     return data_url(stream.getvalue(), "png")

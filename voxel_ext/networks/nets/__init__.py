@@ -9,6 +9,8 @@ from voxel_ext.networks.nets.matching import MatchingNet, MultiLevelMatchingNet
 from voxel_ext.networks.nets.matching_factory import matching_network
 from voxel_ext.networks.nets.stacked_hourglass import StackedHourglass
 from voxel_ext.networks.nets.unet import UNet
+from voxel_ext.networks.nets.unet3d import ResidualUNet3D, ResidualUNetSE3D, UNet3D
+from voxel_ext.networks.nets.unet3d_factory import unet3d_network
 
 __all__ = [
     "GroupAutoEncoder",
@@ -17,8 +19,12 @@ __all__ = [
     "GroupUNet",
     "MatchingNet",
     "MultiLevelMatchingNet",
+    "ResidualUNet3D",
+    "ResidualUNetSE3D",
     "StackedHourglass",
     "UNet",
+    "UNet3D",
     "matching_network",
     "segmentation_network",
+    "unet3d_network",
 ]

@@ -1,0 +1,202 @@
+"""From the class probabilities of an animal's ROIs to names, and the files of an inference."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.transforms import Transform
+from monai.utils import CommonKeys, convert_data_type
+
+from voxel_ext.data.cell_labeling_file import read_cell_header
+from voxel_ext.data.neuron_names import BACKGROUND, read_class_names
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.labeling import (
+    RoiProbabilities,
+    label_greedy,
+    label_optimal,
+    rare_classes,
+    write_labels,
+    write_probabilities,
+)
+from voxel_ext.visualize.labeled_projection import LabeledAnimal
+
+logger = logging.getLogger(__name__)
+
+ASSIGNMENTS = ("greedy", "optimal")
+_ROI_ITEMS = ("roi_ids", "probabilities", "sizes", "centers", "confident_counts")
+
+
+def class_counts(files: Sequence[str | os.PathLike[str]]) -> dict[str, int]:
+    """Count how many ROIs of prepared animals are labeled with each class.
+
+    Args:
+        files: prepared animals of the same classes.
+
+    Returns:
+        the count of each class, background left out, also where it is 0.
+    """
+    counts: Counter[str] = Counter()
+    names: tuple[str, ...] = ()
+    for file in files:
+        header = read_cell_header(file)
+        names = header.class_names
+        counts.update(names[number] for number in header.roi_class.tolist() if number)
+    return {name: counts[name] for name in names[1:]}
+
+
+def trained_classes(ckpt_dir: str | os.PathLike[str], class_names_file: str = "") -> dict[str, int | None]:
+    """Return the classes that a network tells apart, in the order of its channels after the background.
+
+    Args:
+        ckpt_dir: folder of the checkpoints, where training left ``settings.json`` with the number of examples.
+        class_names_file: a text file with one name a line instead, for weights that come without settings.
+
+    Returns:
+        name -> how many ROIs training had with it; None where that is not known.
+
+    Raises:
+        MissingDataError: there is neither.
+        InvalidInputError: the settings have no classes, or the file of names cannot be used.
+    """
+    if class_names_file:
+        names = read_class_names(class_names_file)
+        return dict.fromkeys(name for name in names if name != BACKGROUND)
+    file = Path(ckpt_dir) / "settings.json"
+    if not file.is_file():
+        raise MissingDataError(
+            f"{file} does not exist, so the names of the classes are not known; train first, or give class_names_file, "
+            "a text file with one name a line in the order of the network's channels"
+        )
+    try:
+        counts = json.loads(file.read_text(encoding="utf-8"))["class_counts"]
+        return {str(name): int(count) for name, count in counts.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"{file} has no usable class_counts ({error!r}); train with this bundle") from error
+
+
+def rarely_seen(classes: Mapping[str, int | None], min_examples: int) -> tuple[str, ...]:
+    """Return the classes that training saw fewer than ``min_examples`` times; none where the counts are not known."""
+    return rare_classes({name: count for name, count in classes.items() if count is not None}, min_examples)
+
+
+class LabelCellsd(Transform):
+    """Give every ROI of an animal a name, in both ways, from the output of a :class:`~voxel_ext.inferers.RoiInferer`.
+
+    It adds ``labeling``, a :class:`~voxel_ext.visualize.LabeledAnimal` with the labels, the probabilities and what is
+    known of the truth: ``true_class`` where it is given, else the annotation ``roi_class``.
+
+    Args:
+        class_names: of the K channels of the network, the background first.
+        channels: names of the image's channels.
+        rare: names that training saw too rarely to be trusted; their confidence is at most 2.
+        voxel_size: µm along (z, y, x), for pictures.
+        pred_key: item with the output of the inferer.
+        rules: further arguments of :func:`~voxel_ext.labeling.label_greedy`, used by
+            :func:`~voxel_ext.labeling.label_optimal` as far as it has them.
+
+    Raises:
+        InvalidInputError: a rule has an unknown name.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        channels: Sequence[str],
+        rare: Sequence[str] = (),
+        voxel_size: Sequence[float] | None = None,
+        pred_key: str = CommonKeys.PRED,
+        **rules: Any,
+    ) -> None:
+        known = inspect.signature(label_greedy).parameters
+        for name in rules:
+            check_option("rule", name, known)
+        self.class_names = list(class_names)
+        self.channels = list(channels)
+        self.voxel_size = voxel_size
+        self.pred_key = pred_key
+        self.rules = {**rules, "rare_classes": tuple(rare)}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with ``labeling``.
+
+        Raises:
+            InvalidInputError: the network has another number of classes than there are names.
+        """
+        pred = data[self.pred_key]
+        rois = RoiProbabilities(**{name: convert_data_type(pred[name], np.ndarray)[0] for name in _ROI_ITEMS})
+        if rois.probabilities.shape[1] != len(self.class_names):
+            raise InvalidInputError(
+                f"the network has {rois.probabilities.shape[1]} classes, but there are {len(self.class_names)} class "
+                "names, the background included; give the names it was trained with"
+            )
+        of_optimal = inspect.signature(label_optimal).parameters
+        common = {name: value for name, value in self.rules.items() if name in of_optimal}
+        animal = LabeledAnimal(
+            name=str(data["name"]),
+            image=convert_data_type(data[CommonKeys.IMAGE], np.ndarray)[0],
+            channels=self.channels,
+            roi=convert_data_type(data["roi"], np.ndarray)[0][0],
+            greedy=label_greedy(rois, self.class_names, **self.rules),
+            optimal=label_optimal(rois, self.class_names, **common),
+            truth=self._truth(data),
+            rois=rois,
+            voxel_size=self.voxel_size,
+        )
+        return {**data, "labeling": animal}
+
+    def _truth(self, data: Mapping[Hashable, Any]) -> dict[int, str] | None:
+        classes = next((data[key] for key in ("true_class", "roi_class") if key in data and data[key].any()), None)
+        if classes is None:
+            return None
+        pairs = zip(data["roi_ids"].tolist(), classes.tolist(), strict=True)
+        return {roi: self.class_names[number] for roi, number in pairs if number}
+
+
+class SaveLabelsd(Transform):
+    """Write the labels of an animal as ``<name>.csv`` and, if asked for, all probabilities as ``<name>.npz``.
+
+    Args:
+        output_dir: the folder to write to.
+        class_names: of the network's channels, the background first.
+        assignment: "greedy" or "optimal".
+        probabilities: also write the probability of every class of every ROI.
+
+    Raises:
+        InvalidInputError: the assignment is neither.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        class_names: Sequence[str],
+        assignment: str = "greedy",
+        probabilities: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.class_names = list(class_names)
+        self.assignment = check_option("assignment", assignment, ASSIGNMENTS)
+        self.probabilities = probabilities
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Write the files and return ``data``.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        animal: LabeledAnimal = data["labeling"]
+        labels = animal.greedy if self.assignment == "greedy" else animal.optimal
+        assert labels is not None  # as LabelCellsd makes them
+        assert animal.rois is not None
+        write_labels(self.output_dir / f"{animal.name}.csv", labels)
+        if self.probabilities:
+            write_probabilities(self.output_dir / f"{animal.name}.npz", animal.rois, self.class_names)
+        logger.info("%s: %d ROIs -> %s.csv", animal.name, len(labels), self.output_dir / animal.name)
+        return data
