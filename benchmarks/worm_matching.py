@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from benchmarks.bundles import FOLDER, cpu_seconds, run_bundle
 from benchmarks.harness import machine, versions
 from voxel_ext.data import list_prepared, opposite_roll, read_worm_header
 from voxel_ext.engines import WormFeatures, match_worms
@@ -30,7 +28,7 @@ from voxel_ext.matching import WormAtlas, assign, match_positions
 from voxel_ext.matching.naming import gaussian_cost
 from voxel_ext.networks.groups import rotation_group
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / "worm_matching"
+BUNDLE = "worm_matching"
 STRENGTHS = (0, 1)
 
 
@@ -65,30 +63,11 @@ def main() -> None:
     print(f"Machine: {machine()}\nVersions: {versions()}")
 
 
-def command(run_id: str, configs: Sequence[str], **options: Any) -> None:
-    """Run a command of the bundle, and stop where it fails."""
-    files = [str(BUNDLE / "configs" / name) for name in configs]
-    words = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        run_id,
-        "--config_file",
-        str(files),
-        "--bundle_root",
-        str(BUNDLE),
-    ]
-    for name, value in options.items():
-        words += [f"--{name}", str(value)]
-    sys.stderr.write(f"{' '.join(words)}\n")
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-
-
 def prepare(coordinates: Path, work: Path) -> None:
     """Render and cut the worms, those that are not there yet."""
     for strength in STRENGTHS:
-        command(
+        run_bundle(
+            BUNDLE,
             "run",
             ["prepare.json"],
             dataset_dir=work / f"data_{strength}",
@@ -121,16 +100,12 @@ def train(work: Path) -> None:
         done = work / name / "seconds.json"
         if done.is_file():
             continue
-        start = _cpu_seconds()
+        start = cpu_seconds()
         folders = {"ckpt_dir": work / name / "models", "log_path": work / name / "runs"}
-        command("training", ["train.json", *overlays], dataset_dir=work / f"data_{strength}", **folders, **options)
-        done.write_text(json.dumps({"CPU seconds": round(_cpu_seconds() - start)}))
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of all commands that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+        run_bundle(
+            BUNDLE, "training", ["train.json", *overlays], dataset_dir=work / f"data_{strength}", **folders, **options
+        )
+        done.write_text(json.dumps({"CPU seconds": round(cpu_seconds() - start)}))
 
 
 def classical(work: Path) -> Iterator[Line]:
@@ -209,7 +184,8 @@ def learned(work: Path) -> Iterator[Line]:
             continue
         output = work / name / f"evaluation_{inputs}"
         _, overlays, _ = trainings(work)[name]
-        command(
+        run_bundle(
+            BUNDLE,
             "evaluating",
             ["train.json", *overlays, "evaluate.json"],
             dataset_dir=work / f"data_{strength}",
@@ -259,9 +235,9 @@ def turned(work: Path) -> Iterator[str]:
 def _load(work: Path, name: str) -> tuple[torch.nn.Module, Any, Any]:
     strength, overlays, _ = trainings(work)[name]
     parser = ConfigParser()
-    parser.read_config([str(BUNDLE / "configs" / file) for file in ("train.json", *overlays, "evaluate.json")])
+    parser.read_config([str(FOLDER / BUNDLE / "configs" / file) for file in ("train.json", *overlays, "evaluate.json")])
     folders = {"dataset_dir": str(work / f"data_{strength}"), "ckpt_dir": str(work / name / "models")}
-    parser.update({"bundle_root": str(BUNDLE), "use_references": False, **folders})
+    parser.update({"bundle_root": str(FOLDER / BUNDLE), "use_references": False, **folders})
     parser.get_parsed_content("imports")
     network = parser.get_parsed_content("network")
     network.load_state_dict(torch.load(work / name / "models" / "model.pt", weights_only=True))
