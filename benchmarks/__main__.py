@@ -16,7 +16,40 @@ NAMES = (
     "group_convolution",
     "assignment",
     "worm_preparation",
+    "unet3d_parity",
+    "bending",
+    "labeling",
 )
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Read ``16,48,64``."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def _add_3dunet_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--original-3dunet",
+        metavar="DIR",
+        help="a checkout of flavell-lab/pytorch-3dunet; unet3d_parity, bending and labeling are then set beside it",
+    )
+    parser.add_argument(
+        "--upstream-3dunet", metavar="DIR", help="a checkout of wolny/pytorch-3dunet, for unet3d_parity"
+    )
+    parser.add_argument(
+        "--original-labeler",
+        metavar="DIR",
+        help="a checkout of flavell-lab/AutoCellLabeler, whose averages over ROIs labeling then times too",
+    )
+    size = parser.add_argument_group("size of labeling", "the defaults are those of AutoCellLabeler")
+    size.add_argument(
+        "--shape", type=whole_numbers, default=(64, 120, 284), metavar="Z,Y,X", help="volume (default 64,120,284)"
+    )
+    size.add_argument("--classes", type=int, default=185, help="classes, with the background (default 185)")
+    size.add_argument("--f-maps", type=int, default=64, help="channels of the first level (default 64)")
+    size.add_argument(
+        "--slab", type=whole_numbers, default=(8,), metavar="N,...", help="slices at a time, each measured (default 8)"
+    )
 
 
 def main() -> None:
@@ -34,6 +67,7 @@ def main() -> None:
         metavar="DIR",
         help="a checkout of the original MA_FeatureLearning repository; group_convolution is then raced against it",
     )
+    _add_3dunet_options(parser)
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))
     if unknown:

@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> list[Row]:
     label = state.randint(0, 180, (1, *SHAPE)).astype(np.int32)
     weight = state.uniform(0, 1, (1, *SHAPE)).astype(np.float32)
     folder = arguments.original_3dunet
+    if not folder:
+        sys.stderr.write("bending: ours alone, as there is no --original-3dunet\n")
     original = original_transforms(folder) if folder else None
     against = " / original" if original else ""
     threads = torch.get_num_threads()

@@ -28,9 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work = Path(arguments.work).resolve()
     run_bundle(BUNDLE, "prepare", ["prepare.json"], dataset_dir=work / "data")
-    print(
-        "| variant | assignment | right name | with ? and -alt | named | worst animal | training, minutes | CPU minutes |"
-    )
+    print("| variant | assignment | right name | with ? and -alt | named | worst | minutes | CPU minutes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for variant in arguments.variants:
         wall, cpu = train(work, variant, arguments.epochs)

@@ -1,4 +1,4 @@
-"""The networks of pytorch-3dunet, imported from checkouts of its releases."""
+"""pytorch-3dunet, imported from checkouts of its releases."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ from unittest import mock
 
 from voxel_ext.errors import MissingDataError
 
-_UNUSED = ("h5py", "matplotlib.pyplot", "PIL", "sklearn.decomposition", "skimage.color", "tensorboard")
-"""Libraries that the originals import beside their networks; they are stood in for where they are not installed."""
+_UNUSED = (
+    "h5py",
+    "hdbscan",
+    "imageio",
+    "matplotlib.pyplot",
+    "nrrd",
+    "PIL",
+    "scipy.ndimage.filters",
+    "SimpleITK",
+    "skimage.color",
+    "sklearn.cluster",
+    "sklearn.decomposition",
+    "tensorboard",
+    "torchvision.transforms",
+)
+"""What the originals import beside what is measured; it is stood in for where it is not installed, or is gone."""
 
 
 @contextmanager
-def original_models(folder: str) -> Iterator[types.ModuleType]:
-    """Import ``pytorch3dunet.unet3d.model`` of a checkout; its modules are forgotten at the end.
+def original_package(folder: str) -> Iterator[None]:
+    """Make ``pytorch3dunet`` importable from a checkout; its modules are forgotten at the end.
 
     Args:
         folder: a checkout of wolny/pytorch-3dunet or flavell-lab/pytorch-3dunet.
@@ -32,10 +46,23 @@ def original_models(folder: str) -> Iterator[types.ModuleType]:
         for name in [name for name in sys.modules if name.split(".")[0] == "pytorch3dunet"]:
             del sys.modules[name]
         for name in _UNUSED:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                parts = name.split(".")
-                for count in range(1, len(parts) + 1):
-                    sys.modules[".".join(parts[:count])] = mock.MagicMock()
+            _stand_in(name)
+        yield
+
+
+def _stand_in(name: str) -> None:
+    """Put a mock in the place of what cannot be imported of ``a.b.c``, and of nothing else."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        part = ".".join(parts[:count])
+        try:
+            importlib.import_module(part)
+        except ImportError:
+            sys.modules[part] = mock.MagicMock()
+
+
+@contextmanager
+def original_models(folder: str) -> Iterator[types.ModuleType]:
+    """Import ``pytorch3dunet.unet3d.model`` of a checkout, see :func:`original_package`."""
+    with original_package(folder):
         yield importlib.import_module("pytorch3dunet.unet3d.model")

@@ -1,7 +1,8 @@
 """Outputs of converted checkpoints beside those of pytorch-3dunet: the greatest absolute difference of the logits.
 
-``--original`` is a checkout of flavell-lab/pytorch-3dunet, ``--upstream`` one of wolny/pytorch-3dunet. Each network has
-random parameters, is saved as a ``.pytorch`` file, converted, and both are given the same random images.
+``--original-3dunet`` is a checkout of flavell-lab/pytorch-3dunet, ``--upstream-3dunet`` one of wolny/pytorch-3dunet.
+Each network has random parameters, is saved as a ``.pytorch`` file, converted, and both are given the same random
+images.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ GOAL = "below 1e-5"
 
 def run(arguments: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
-    for flavor, folder in (("flavell", arguments.original), ("wolny", arguments.upstream)):
+    folders = {"flavell": ("--original-3dunet", arguments.original_3dunet)}
+    folders["wolny"] = ("--upstream-3dunet", arguments.upstream_3dunet)
+    for flavor, (option, folder) in folders.items():
         if not folder:
-            sys.stderr.write(f"unet3d_parity of {flavor} is left out: it needs its checkout\n")
+            sys.stderr.write(f"unet3d_parity: no networks of {flavor}, which needs {option}\n")
             continue
         with original_models(folder) as models:
             rows += list(_rows(models, flavor))

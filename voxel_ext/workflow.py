@@ -180,6 +180,19 @@ _OF_THE_NETWORK = (
     "features",
     "normalization",
     "distance",
+    "lower_percentile",
+    "upper_percentile",
+    "channel_wise",
+    "channels",
+    "in_channels",
+    "out_channels",
+    "f_maps",
+    "num_levels",
+    "num_groups",
+    "layer_order",
+    "kernel_size",
+    "pool_size",
+    "flavor",
 )
 """Settings that must be the same in training and in use."""
 

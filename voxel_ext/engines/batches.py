@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ ROI = "roi"
 
 
 def prepare_weighted_batch(
-    batch: Mapping[str, Any],
+    batch: dict[str, torch.Tensor],
     device: str | torch.device | None = None,
     non_blocking: bool = False,
     **kwargs: Any,
@@ -33,20 +32,23 @@ def prepare_weighted_batch(
         InvalidInputError: one of the items is missing.
     """
     _check(batch, CommonKeys.IMAGE, CommonKeys.LABEL, WEIGHT)
-    image, label = default_prepare_batch(batch, device, non_blocking, **kwargs)
-    return image, (label, batch[WEIGHT].to(device=device, non_blocking=non_blocking, **kwargs))
+    image, label, weight = (
+        batch[key].to(device=device, non_blocking=non_blocking, **kwargs)
+        for key in (CommonKeys.IMAGE, CommonKeys.LABEL, WEIGHT)
+    )
+    return image, (label, weight)
 
 
 def prepare_roi_batch(
-    batch: Mapping[str, Any],
+    batch: dict[str, torch.Tensor],
     device: str | torch.device | None = None,
     non_blocking: bool = False,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None, tuple[()], dict[str, torch.Tensor]]:
+) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, torch.Tensor]]:
     """Give an evaluator the image, and its :class:`~voxel_ext.inferers.RoiInferer` the ROI volume.
 
     Args:
-        batch: with ``image`` (1, C, D, H, W) and ``roi`` (1, 1, D, H, W).
+        batch: with ``image`` (1, C, D, H, W), ``roi`` (1, 1, D, H, W) and, for metrics, maybe ``label``.
         device: where to put them.
         non_blocking: copy from pinned memory while the host goes on.
         kwargs: passed on to ``torch.Tensor.to``, for the image.
@@ -55,11 +57,11 @@ def prepare_roi_batch(
         InvalidInputError: one of the items is missing.
     """
     _check(batch, CommonKeys.IMAGE, ROI)
-    image = batch[CommonKeys.IMAGE].to(device=device, non_blocking=non_blocking, **kwargs)
-    return image, None, (), {ROI: batch[ROI].to(device=device, non_blocking=non_blocking)}
+    image, label = default_prepare_batch(batch, device, non_blocking, **kwargs)
+    return image, label, (), {ROI: batch[ROI].to(device=device, non_blocking=non_blocking)}
 
 
-def _check(batch: Mapping[str, Any], *keys: str) -> None:
+def _check(batch: dict[str, torch.Tensor], *keys: str) -> None:
     missing = [key for key in keys if key not in batch]
     if missing:
         raise InvalidInputError(f"the batch has no '{missing[0]}'; its keys are {sorted(map(str, batch))}")

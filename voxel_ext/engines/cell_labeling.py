@@ -15,6 +15,7 @@ import numpy as np
 from monai.transforms import Transform
 from monai.utils import CommonKeys, convert_data_type
 
+from voxel_ext.data.cell_labeling_dataset import check_same_classes
 from voxel_ext.data.cell_labeling_file import read_cell_header
 from voxel_ext.data.neuron_names import BACKGROUND, read_class_names
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
@@ -42,13 +43,14 @@ def class_counts(files: Sequence[str | os.PathLike[str]]) -> dict[str, int]:
 
     Returns:
         the count of each class, background left out, also where it is 0.
+
+    Raises:
+        InvalidInputError: no files; classes or channels that differ; a damaged file.
     """
+    names, _ = check_same_classes(files)
     counts: Counter[str] = Counter()
-    names: tuple[str, ...] = ()
     for file in files:
-        header = read_cell_header(file)
-        names = header.class_names
-        counts.update(names[number] for number in header.roi_class.tolist() if number)
+        counts.update(names[number] for number in read_cell_header(file).roi_class.tolist() if number)
     return {name: counts[name] for name in names[1:]}
 
 
@@ -91,7 +93,8 @@ class LabelCellsd(Transform):
     """Give every ROI of an animal a name, in both ways, from the output of a :class:`~voxel_ext.inferers.RoiInferer`.
 
     It adds ``labeling``, a :class:`~voxel_ext.visualize.LabeledAnimal` with the labels, the probabilities and what is
-    known of the truth: ``true_class`` where it is given, else the annotation ``roi_class``.
+    known of the truth: ``true_class`` where it is given, else the annotation ``roi_class``. These are named after the
+    animal's own file (item ``path``) if there is one, which may have other classes than the network.
 
     Args:
         class_names: of the K channels of the network, the background first.
@@ -115,7 +118,8 @@ class LabelCellsd(Transform):
         pred_key: str = CommonKeys.PRED,
         **rules: Any,
     ) -> None:
-        known = inspect.signature(label_greedy).parameters
+        known = [*inspect.signature(label_greedy).parameters][2:]
+        known.remove("rare_classes")
         for name in rules:
             check_option("rule", name, known)
         self.class_names = list(class_names)
@@ -128,7 +132,8 @@ class LabelCellsd(Transform):
         """Return a copy of ``data`` with ``labeling``.
 
         Raises:
-            InvalidInputError: the network has another number of classes than there are names.
+            InvalidInputError: the network has another number of classes than there are names, or a rule is out of
+                range.
         """
         pred = data[self.pred_key]
         rois = RoiProbabilities(**{name: convert_data_type(pred[name], np.ndarray)[0] for name in _ROI_ITEMS})
@@ -156,8 +161,9 @@ class LabelCellsd(Transform):
         classes = next((data[key] for key in ("true_class", "roi_class") if key in data and data[key].any()), None)
         if classes is None:
             return None
+        names = read_cell_header(data["path"]).class_names if "path" in data else self.class_names
         pairs = zip(data["roi_ids"].tolist(), classes.tolist(), strict=True)
-        return {roi: self.class_names[number] for roi, number in pairs if number}
+        return {roi: names[number] for roi, number in pairs if number}
 
 
 class SaveLabelsd(Transform):

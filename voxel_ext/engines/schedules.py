@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from voxel_ext.errors import InvalidInputError, check_option
 
 SCHEDULES = ("plateau", "cosine")
+MODES = ("min", "max")
 
 
 def build_lr_scheduler(
@@ -21,22 +22,25 @@ def build_lr_scheduler(
     minimum: float = 1e-6,
     epochs: int = 100,
     warmup_epochs: int = 0,
+    mode: str = "min",
 ) -> Any:
     """Build a schedule of the learning rate that is stepped once per epoch.
 
     Args:
-        name: "plateau" (torch's ``ReduceLROnPlateau``, stepped with the validation loss) or "cosine" (linear increase
-            over ``warmup_epochs``, then half a cosine wave that comes to ``minimum`` after the last of ``epochs``).
+        name: "plateau" (torch's ``ReduceLROnPlateau``, stepped with the validation loss or metric) or "cosine" (linear
+            increase over ``warmup_epochs``, then half a cosine wave that comes to ``minimum`` after the last of
+            ``epochs``).
         optimizer: whose rate is scheduled.
         factor: of "plateau", the rate is multiplied by it.
         patience: of "plateau", epochs without improvement before that.
         minimum: the lowest rate.
         epochs: of "cosine", the length of the training.
         warmup_epochs: of "cosine".
+        mode: of "plateau", "min" for a loss and "max" for a metric that should grow.
 
     Raises:
-        InvalidInputError: unknown name, a factor outside (0, 1), a lowest rate above the optimizer's, or a warm-up not
-            shorter than the training.
+        InvalidInputError: unknown name or mode, a factor outside (0, 1), a lowest rate above the optimizer's, or a
+            warm-up not shorter than the training.
     """
     check_option("lr_scheduler_name", name, SCHEDULES)
     rate = float(optimizer.param_groups[0]["lr"])
@@ -45,7 +49,8 @@ def build_lr_scheduler(
     if name == "plateau":
         if not 0 < factor < 1:
             raise InvalidInputError(f"lr_scheduler_factor={factor!r} must be between 0 and 1")
-        return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=minimum)
+        better = cast(Literal["min", "max"], check_option("mode", mode, MODES))
+        return ReduceLROnPlateau(optimizer, better, factor=factor, patience=patience, min_lr=minimum)
     if not 0 <= warmup_epochs < epochs:
         raise InvalidInputError(f"warmup_epochs={warmup_epochs} must be 0 or more, and less than epochs={epochs}")
     lowest = minimum / rate

@@ -103,7 +103,7 @@ class HistoryHandler:
         row: dict[str, float] = {"epoch": engine.state.epoch, "train_loss": total / max(count, 1.0)}
         if self.optimizer is not None:
             row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-            engine.state.learning_rate = row["learning_rate"]  # for TensorBoardStatsHandler's state_attributes
+            engine.state.learning_rate = row["learning_rate"]  # type: ignore[attr-defined]
         row["seconds"] = round(float(engine.state.times.get(Events.EPOCH_COMPLETED.name) or 0.0), 3)
         if self.validator is not None and self._validated:
             row |= {name: float(value) for name, value in self.validator.state.metrics.items()}

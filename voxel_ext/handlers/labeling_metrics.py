@@ -20,8 +20,8 @@ class LabelingMetricsHandler:
 
     With the prefix, and with ``_optimal`` at the end for the optimal assignment: ``accuracy`` (share of the ROIs of
     known cells that got exactly the right name; ``UNKNOWN`` is wrong), ``accuracy_lenient`` (of those with a name,
-    where ``?`` and ``-alt`` may stand), ``labeled`` (share of the ROIs with a name). They are NaN where no truth is
-    known. Attach it before the handlers that use the metrics.
+    where ``?`` and ``-alt`` may stand), ``labeled`` (share of the ROIs with a name). Where no truth is known, the
+    accuracies are NaN. Attach it before the handlers that use the metrics.
 
     Args:
         prefix: of the metrics' names.

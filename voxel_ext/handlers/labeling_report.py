@@ -112,7 +112,7 @@ class LabelingReportHandler:
                 self.title,
                 settings=self.settings,
                 history=read_history(self.history_file) if self.history_file is not None else (),
-                metrics=_summary(engine.state.metrics),
+                metrics={name: value for name, value in _summary(engine.state.metrics).items() if not _is_counted(name)},
                 notes=self.notes,
                 max_animals=shown,
             )
@@ -133,3 +133,8 @@ def _without_volumes(animal: LabeledAnimal) -> LabeledAnimal:
     """The same animal with a single voxel, where only its labels count."""
     corner = (slice(1), slice(1), slice(1))
     return dataclasses.replace(animal, image=animal.image[(slice(None), *corner)].copy(), roi=animal.roi[corner].copy())
+
+
+def _is_counted(name: str) -> bool:
+    """Whether a metric is one of ``LabelingMetricsHandler``, which the page has already."""
+    return any(part in name for part in ("accuracy", "labeled"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -42,10 +42,11 @@ class RoiInferer(Inferer):
         self.confident = confident
         self.class_map = class_map
 
+    @torch.no_grad()
     def __call__(
-        self, inputs: torch.Tensor, network: torch.nn.Module, roi: torch.Tensor, *args: Any, **kwargs: Any
+        self, inputs: torch.Tensor, network: Callable[..., Any], roi: torch.Tensor, *args: Any, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
-        """Label the ROIs of one volume.
+        """Average the class probabilities of one volume over its ROIs, without gradients.
 
         Args:
             inputs: (1, C, D, H, W) image.
@@ -60,7 +61,8 @@ class RoiInferer(Inferer):
             int64.
 
         Raises:
-            InvalidInputError: more than one volume, or ROIs of another shape.
+            InvalidInputError: more than one volume, or ROIs of another shape; see also
+                :func:`~voxel_ext.networks.streaming.stream_features` and :class:`~voxel_ext.inferers.RoiAccumulator`.
         """
         if inputs.shape[0] != 1 or roi.shape != (1, 1, *inputs.shape[2:]):
             raise InvalidInputError(
@@ -83,11 +85,11 @@ class RoiInferer(Inferer):
         return {**result, "class_map": torch.cat(maps, 2)} if self.class_map else result
 
     def _slabs(
-        self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """The logits (1, K, d, H, W) and where they belong along z."""
-        if can_stream(network) and not args and not kwargs:
-            for place, features in stream_features(network, inputs, self.slab):  # type: ignore[arg-type]
-                yield place, network.final_conv(features)  # type: ignore[operator]
+        if isinstance(network, torch.nn.Module) and can_stream(network) and not args and not kwargs:
+            for place, features in stream_features(network, inputs, self.slab):
+                yield place, network.final_conv(features)
         else:
             yield slice(0, inputs.shape[2]), network(inputs, *args, **kwargs)

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.networks.blocks.unet3d_blocks import DoubleConv
+from voxel_ext.networks.blocks.unet3d_blocks import DecoderLevel, DoubleConv, EncoderLevel
 from voxel_ext.networks.nets.unet3d import UNet3D
 
 Reader = Callable[[int, int], torch.Tensor]
 """Gives the slices [start, stop) along z of a (1, C, D, H, W) tensor that need not exist as a whole."""
+Step = Callable[[torch.Tensor], torch.Tensor]
+"""Maps a slab to one of the same size, voxel by voxel."""
 
 
+@torch.no_grad()  # as a decorator, it leaves the caller's gradient mode as it is between two slabs
 def stream_features(network: UNet3D, image: torch.Tensor, slab: int = 8) -> Iterator[tuple[slice, torch.Tensor]]:
     """Compute ``network.features(image)`` in slabs of slices.
 
-    At full resolution only two maps with the first level's number of channels are held at a time: neither the joined
-    input of the last decoder nor its normalized copies are made as a whole. Statistics of the normalization are those
-    of the whole volume, so the result is that of the forward pass up to rounding.
+    At full resolution only two maps with the first level's number of channels are held at a time (three where a group
+    norm follows the convolution): neither the joined input of the last decoder nor its normalized copies are made as a
+    whole. Statistics of the normalization are those of the whole volume, so the result is that of the forward pass up
+    to rounding. It has no gradient.
 
     Args:
         network: in evaluation mode.
-        image: (1, C, D, H, W), all on the network's device.
+        image: (1, C, D, H, W), on the network's device.
         slab: slices to compute at a time; fewer need less memory.
 
     Yields:
         the place of the slab along z and the features (1, F, d, H, W) there, to be used with ``network.final_conv``.
 
     Raises:
-        InvalidInputError: the network is in training mode, not a U-Net of double convolutions, or the batch is not 1.
+        InvalidInputError: with the first slab: the network is in training mode, or not a U-Net of double convolutions;
+            the batch is not 1; the image has other channels or is too small for the network.
     """
     _check(network, image, slab)
-    with torch.no_grad():
-        skips = [_first_encoder(network, image, slab)]
-        for encoder in network.encoders[1:]:
-            skips.append(encoder(skips[-1]))
-        below = skips.pop()
-        for decoder in network.decoders[:-1]:
-            below = decoder(skips.pop(), below)
-        yield from _last_decoder(network, skips, below, slab)
+    maps = [_first_encoder(network, image, slab)]
+    for encoder in network.encoders[1:]:
+        maps.append(encoder(maps[-1]))
+    for decoder in network.decoders[:-1]:
+        below = maps.pop()
+        maps.append(decoder(maps.pop(), below))
+        del below
+    yield from _last_decoder(network, maps, slab)
 
 
-def can_stream(network: nn.Module) -> bool:
+def can_stream(network: nn.Module) -> TypeGuard[UNet3D]:
     """Tell whether :func:`stream_features` knows this kind of network: a U-Net of double convolutions."""
-    return isinstance(network, UNet3D) and all(isinstance(d.basic_module, DoubleConv) for d in network.decoders)
+    return isinstance(network, UNet3D) and all(
+        isinstance(level.basic_module, DoubleConv) for level in (*network.encoders, *network.decoders)
+    )
 
 
 def _check(network: nn.Module, image: torch.Tensor, slab: int) -> None:
@@ -59,23 +69,27 @@ def _check(network: nn.Module, image: torch.Tensor, slab: int) -> None:
         raise InvalidInputError(f"the image has the shape {tuple(image.shape)}; expected (1, C, D, H, W)")
     if slab < 1:
         raise InvalidInputError(f"slab={slab}: expected at least one slice")
+    network._check_input(image)
+
+
+def _layers(level: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
+    """The two convolutions of a level, each with its normalization and activation."""
+    first, second = cast(DoubleConv, cast(EncoderLevel | DecoderLevel, level).basic_module)
+    return cast(nn.Sequential, first), cast(nn.Sequential, second)
 
 
 def _first_encoder(network: UNet3D, image: torch.Tensor, slab: int) -> torch.Tensor:
-    first, second = network.encoders[0].basic_module
+    first, second = _layers(network.encoders[0])
     depth = image.shape[2]
     inner = _single_conv(first, _slices_of(image), depth, slab)
     return _single_conv(second, _slices_of(inner), depth, slab)
 
 
-def _last_decoder(
-    network: UNet3D, skips: list[torch.Tensor], below: torch.Tensor, slab: int
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    first, second = network.decoders[-1].basic_module
-    skip = skips.pop()
-    depth = skip.shape[2]
-    inner = _single_conv(first, _joined(skip, below), depth, slab)
-    del skip, below
+def _last_decoder(network: UNet3D, maps: list[torch.Tensor], slab: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The last decoder of the skip and the coarser map, which are taken out of ``maps`` to be given free early."""
+    first, second = _layers(network.decoders[-1])
+    depth = maps[0].shape[2]
+    inner = _single_conv(first, _joined(maps.pop(0), maps.pop()), depth, slab)
     yield from _stream_conv(second, _slices_of(inner), depth, slab)
 
 
@@ -115,74 +129,75 @@ def _single_conv(layer: nn.Sequential, read: Reader, depth: int, slab: int) -> t
 def _stream_conv(layer: nn.Sequential, read: Reader, depth: int, slab: int) -> Iterator[tuple[slice, torch.Tensor]]:
     """The slabs of a layer of normalization, convolution and activation in any order."""
     modules = list(layer)
-    at = next(i for i, module in enumerate(modules) if isinstance(module, nn.Conv3d))
-    before, conv, after = modules[:at], modules[at], modules[at + 1 :]
-    prepare = _pointwise(before, read, depth, slab)
-    halo = conv.padding[0]
-
-    def convolved(start: int, stop: int) -> torch.Tensor:
-        low, high = max(start - halo, 0), min(stop + halo, depth)
-        part = prepare(read(low, high))
-        missing = (low - (start - halo), (stop + halo) - high)
-        if any(missing):
-            part = functional.pad(part, (0, 0, 0, 0, missing[0], missing[1]))
-        return functional.conv3d(part, conv.weight, conv.bias, padding=(0, *conv.padding[1:]))
-
+    conv = next(module for module in modules if isinstance(module, nn.Conv3d))
+    at = modules.index(conv)
+    before, after = modules[:at], modules[at + 1 :]
     if any(isinstance(module, nn.GroupNorm) for module in after):
-        whole = _single_conv(nn.Sequential(*before, conv), read, depth, slab)
-        read_output: Reader = _slices_of(whole)
+        read_output = _slices_of(_single_conv(nn.Sequential(*before, conv), read, depth, slab))
     else:
-        read_output = convolved
-    finish = _pointwise(after, read_output, depth, slab)
+        prepared = partial(_read_through, _pointwise(before, read, depth, slab), read)
+        read_output = partial(_convolved, conv, prepared, depth)
+    steps = _pointwise(after, read_output, depth, slab)
     for start in range(0, depth, slab):
         stop = min(start + slab, depth)
-        yield slice(start, stop), finish(read_output(start, stop))
+        yield slice(start, stop), _read_through(steps, read_output, start, stop)
 
 
-def _pointwise(modules: list[nn.Module], read: Reader, depth: int, slab: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What modules without spatial extent do to a slab, group normalization by the statistics of the whole input."""
-    steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
+def _convolved(conv: nn.Conv3d, read: Reader, depth: int, start: int, stop: int) -> torch.Tensor:
+    """The slices [start, stop) of a convolution that keeps the size, of the slices it needs and zeros outside."""
+    halo, *padding = (size // 2 for size in conv.kernel_size)
+    low, high = max(start - halo, 0), min(stop + halo, depth)
+    part = read(low, high)
+    missing = (low - (start - halo), (stop + halo) - high)
+    if any(missing):
+        part = functional.pad(part, (0, 0, 0, 0, *missing))
+    return functional.conv3d(part, conv.weight, conv.bias, padding=(0, *padding))
 
-    def apply(part: torch.Tensor, count: int) -> torch.Tensor:
-        for step in steps[:count]:
-            part = step(part)
-        return part
 
+def _pointwise(modules: Sequence[nn.Module], read: Reader, depth: int, slab: int) -> list[Step]:
+    """Modules without spatial extent as steps of a slab, group normalization with the statistics of the whole input."""
+    steps: list[Step] = []
     for module in modules:
         if isinstance(module, nn.GroupNorm):
-            done = len(steps)
-            scale, shift = _group_affine(module, lambda a, b, n=done: apply(read(a, b), n), depth, slab)
-            steps.append(lambda part, s=scale, t=shift: torch.addcmul(t.to(part.dtype), part, s.to(part.dtype)))
+            scale, shift = _group_affine(module, partial(_read_through, list(steps), read), depth, slab)
+            steps.append(partial(_affine, scale, shift))
         else:
             steps.append(_out_of_place(module))
-    return lambda part: apply(part, len(steps))
+    return steps
 
 
-def _out_of_place(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _read_through(steps: Sequence[Step], read: Reader, start: int, stop: int) -> torch.Tensor:
+    part = read(start, stop)
+    for step in steps:
+        part = step(part)
+    return part
+
+
+def _affine(scale: torch.Tensor, shift: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    dtype = torch.promote_types(part.dtype, torch.float32)
+    return torch.addcmul(shift.to(dtype), part.to(dtype), scale.to(dtype)).to(part.dtype)
+
+
+def _out_of_place(module: nn.Module) -> nn.Module:
     """The module itself, or an in-place activation as one that leaves what it reads."""
     if not getattr(module, "inplace", False):
         return module
-    if isinstance(module, nn.LeakyReLU):
-        return lambda part: functional.leaky_relu(part, module.negative_slope)
-    return functional.elu if isinstance(module, nn.ELU) else functional.relu
+    activation: Any = copy.copy(module)
+    activation.inplace = False
+    return activation
 
 
 def _group_affine(norm: nn.GroupNorm, read: Reader, depth: int, slab: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factor and offset per channel (1, C, 1, 1, 1) that group normalization comes to (Wu and He 2018, eq. 1)."""
-    total = torch.zeros(norm.num_channels, dtype=torch.float64)
-    squares = torch.zeros_like(total)
+    sums, squares = [], []
     voxels = 0
     for start in range(0, depth, slab):
-        part = read(start, min(start + slab, depth)).float()
+        part = read(start, min(start + slab, depth))
         voxels += part[0, 0].numel()
-        total = total.to(part.device) + part.sum((0, 2, 3, 4), dtype=torch.float64)
-        squares = (
-            squares.to(part.device) + torch.linalg.vector_norm(part, dim=(0, 2, 3, 4), dtype=torch.float64).square()
-        )
-    grouped = total.view(norm.num_groups, -1).mean(1) / voxels
-    variance = squares.view(norm.num_groups, -1).mean(1) / voxels - grouped.square()
+        sums.append(part.sum((0, 2, 3, 4), dtype=torch.float64))
+        squares.append(torch.linalg.vector_norm(part, dim=(0, 2, 3, 4), dtype=torch.float64).square())
+    mean, square = (torch.stack(values).sum(0).view(norm.num_groups, -1).mean(1) / voxels for values in (sums, squares))
+    deviation = ((square - mean.square()).clamp(min=0) + norm.eps).sqrt()
     per_channel = norm.num_channels // norm.num_groups
-    deviation = (variance.clamp(min=0) + norm.eps).rsqrt().repeat_interleave(per_channel)
-    scale = deviation * (norm.weight.double() if norm.weight is not None else 1)
-    shift = (norm.bias.double() if norm.bias is not None else 0) - grouped.repeat_interleave(per_channel) * scale
-    return tuple(value.float().view(1, -1, 1, 1, 1) for value in (scale, shift))  # type: ignore[return-value]
+    scale = (norm.weight / deviation.repeat_interleave(per_channel)).view(1, -1, 1, 1, 1)
+    return scale, norm.bias.view(1, -1, 1, 1, 1) - mean.repeat_interleave(per_channel).view(1, -1, 1, 1, 1) * scale

@@ -14,7 +14,7 @@ from voxel_ext.transforms.label.roi_targets import check_weights
 
 
 class CheckTargetsd(Transform):
-    """Check class indices and weights of a volume; where there are no weights, all voxels weigh 1.
+    """Check class indices and weights of a volume; where there are no weights, all voxels weigh 1 (float32).
 
     Args:
         label_key: item with class indices (1, D, H, W).
@@ -51,7 +51,9 @@ class CheckTargetsd(Transform):
         else:
             self._check_classes(label, name)
         if self.weight_key not in data:
-            result[self.weight_key] = convert_to_dst_type(torch.ones(label.shape), data[self.label_key])[0]
+            result[self.weight_key] = convert_to_dst_type(
+                torch.ones(label.shape), data[self.label_key], dtype=torch.float32
+            )[0]
             return result
         weight = convert_data_type(data[self.weight_key], torch.Tensor)[0]
         if weight.shape != label.shape:
