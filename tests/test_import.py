@@ -27,3 +27,15 @@ def test_pictures_are_optional():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_lower_packages_load_nothing_above_them():
+    """Neither the packages that use them, nor libraries that MONAI does not load anyway; labeling not even MONAI."""
+    above = ("voxel_ext.data", "voxel_ext.engines", "voxel_ext.handlers", "voxel_ext.visualize", "matplotlib", "h5py")
+    script = (
+        "import sys, voxel_ext.labeling; print([m for m in ('torch', 'monai', 'scipy') if m in sys.modules]); "
+        "import monai; known = set(sys.modules); import voxel_ext.transforms, voxel_ext.inferers; "
+        f"print([m for m in {above} if m in sys.modules and m not in known])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "[]"]

@@ -224,3 +224,27 @@ def test_plain_weights(tmp_path):
         list_volumes(tmp_path, weight_key="weight")
     with pytest.raises(InvalidInputError, match=r"extra_keys=\['rows'\] are for HDF5"):
         list_volumes(tmp_path, extra_keys={"rows": "rows"})
+
+
+def test_optional_items(tmp_path):
+    hdf5(tmp_path / "a.h5", raw=VOLUME, label=VOLUME, ids=VOLUME)
+    hdf5(tmp_path / "b.h5", raw=VOLUME, label=VOLUME)
+    hdf5(tmp_path / "c.h5", raw=np.stack([VOLUME] * 2), label=np.stack([VOLUME] * 2), other=np.stack([VOLUME] * 2))
+    entries = list_volumes(tmp_path, optional_keys={"instances": ("ids", "other")})
+    assert [entry.get("instances") for entry in entries] == [
+        f"{tmp_path}/a.h5/ids",
+        None,
+        f"{tmp_path}/c.h5/other[0]",
+        f"{tmp_path}/c.h5/other[1]",
+    ]
+    assert set(entries[1]) == {"image", "label"}
+    assert list_volumes(tmp_path, optional_keys={"instances": "nothing"}) == list_volumes(tmp_path)
+    hdf5(tmp_path / "b.h5", raw=VOLUME, label=VOLUME, ids=VOLUME[:2])
+    with pytest.raises(InvalidInputError, match=r"b\.h5/ids has shape \(2, 4, 5\); they must be equal"):
+        list_volumes(tmp_path, optional_keys={"instances": "ids"})
+
+
+def test_plain_images_have_no_optional_items(tmp_path):
+    for name in ("a.tif", "a_label.tif"):
+        (tmp_path / name).touch()
+    assert list_volumes(tmp_path, optional_keys={"instances": "ids"}) == list_volumes(tmp_path)

@@ -147,3 +147,21 @@ def test_only_volume_with_channels_cannot_be_divided(tmp_path):
         datalists(tmp_path, channels=True)
     hdf5(tmp_path / "b.h5", (10, 4, 4, 4))
     assert images(datalists(tmp_path, channels=True)["train"] + datalists(tmp_path, channels=True)["val"]) != []
+
+
+def test_optional_items_are_divided_with_the_only_volume(tmp_path):
+    hdf5(tmp_path / "a.h5", (10, 4, 4))
+    lists = datalists(tmp_path, optional_keys={"instances": "label", "missing": "nothing"})
+    assert lists["train"][0]["instances"] == f"{tmp_path}/a.h5/label[0:8]"
+    assert lists["val"][0]["instances"] == f"{tmp_path}/a.h5/label[8:10]"
+    assert set(lists["train"][0]) == set(lists["val"][0]) == {"image", "label", "instances"}
+
+
+def test_optional_items_of_some_volumes(tmp_path):
+    hdf5(tmp_path / "train" / "x.h5", (4, 4, 4))
+    hdf5(tmp_path / "val" / "y.h5", (4, 4, 4))
+    with h5py.File(tmp_path / "val" / "y.h5", "a") as root:
+        root["ids"] = np.ones((4, 4, 4), np.uint8)
+    lists = datalists(tmp_path, optional_keys={"instances": "ids"})
+    assert "instances" not in lists["train"][0]
+    assert lists["val"][0]["instances"] == f"{tmp_path}/val/y.h5/ids"

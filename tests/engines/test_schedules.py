@@ -44,6 +44,16 @@ def test_plateau():
     )
 
 
+def test_plateau_of_a_metric_that_should_grow():
+    values = [0.5, 0.6, 0.7, 0.7, 0.6, 0.8]
+    optim = optimizer(0.1)
+    scheduler = build_lr_scheduler("plateau", optim, factor=0.5, patience=1, mode="max")
+    assert rates(scheduler, optim, values) == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
+    optim = optimizer(0.1)
+    scheduler = build_lr_scheduler("plateau", optim, factor=0.5, patience=1, mode="min")
+    assert rates(scheduler, optim, values) == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
 def test_a_validation_loss_that_is_not_known_is_no_improvement():
     optim = optimizer(0.1)
     scheduler = build_lr_scheduler("plateau", optim, factor=0.5, patience=1)
@@ -77,6 +87,7 @@ def test_a_schedule_goes_on_from_its_state(name):
         ({"name": "cosine", "warmup_epochs": -1}, "warmup_epochs=-1"),
         ({"name": "cosine", "minimum": 0.2}, r"lr_scheduler_min=0\.2 must be from 0 to the learning rate, 0\.1"),
         ({"name": "plateau", "minimum": -1.0}, r"lr_scheduler_min=-1\.0"),
+        ({"name": "plateau", "mode": "maximum"}, "mode"),
         ({"name": "plateau", "factor": 1.0}, r"lr_scheduler_factor=1\.0"),
     ],
 )

@@ -120,6 +120,20 @@ def test_other_weight_can_be_left_out():
     assert set(result) == {"image", "roi", "name", "t", "w"}
 
 
+@pytest.mark.parametrize("unlabeled", [1.0, 0.0, 2.5])
+def test_equal_weights(unlabeled):
+    """Every labeled ROI weighs 1 as the background does, whatever its confidence."""
+    data = item()
+    equal = {**data, "roi_weight": torch.ones(3), "roi_other_weight": torch.ones(3)}
+    result = RoiTargetsd(weighting="equal", unlabeled_weight=unlabeled)(data)
+    for key, expected in zip(("label", "weight", "other_weight"), brute(equal, unlabeled), strict=True):
+        np.testing.assert_array_equal(result[key], expected)
+    assert result["weight"].dtype == torch.float32
+    assert not torch.equal(result["weight"], RoiTargetsd(unlabeled_weight=unlabeled)(data)["weight"])
+    with pytest.raises(InvalidInputError, match="Did you mean 'equal'"):
+        RoiTargetsd(weighting="equals")
+
+
 def test_no_labels_at_all():
     data = item()
     data["roi_class"] = torch.zeros(3, dtype=torch.int64)

@@ -43,12 +43,14 @@ from voxel_ext.data.worm_store import WormStore, intensity_statistics, worm_list
 from voxel_ext.data.worm_synthetic import prepare_synthetic_worms
 from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_table
 from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
+from voxel_ext.data.zyx import LoadZyxd, reverse_axes
 
 __all__ = [
     "CellVolume",
     "HDF5Reader",
     "HDF5Writer",
     "LoadCellVolumed",
+    "LoadZyxd",
     "SaveVolume",
     "SaveVolumed",
     "SyntheticDataset",
@@ -94,6 +96,7 @@ __all__ = [
     "read_worm_header",
     "read_worm_table",
     "require_valid_worms",
+    "reverse_axes",
     "split_volumes",
     "validate_worms",
     "volume_name",

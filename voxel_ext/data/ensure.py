@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from voxel_ext.data.preparation import MARKER
+from voxel_ext.data.prepared_folder import MARKER
 from voxel_ext.errors import MissingDataError
 from voxel_ext.files import atomic_path, locked_folder
 

@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
-import multiprocessing
 import os
-import pickle
 import shutil
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from numbers import Integral
 from pathlib import Path
-from typing import Any
 
-import torch
 from tqdm import tqdm
 
+from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.preparation_plan import (
     SEEDS_PER_SET,
     PlannedFile,
     check_strangers,
-    differing_settings,
     missing_files,
     plan_files,
     remove,
 )
+from voxel_ext.data.prepared_folder import MARKER, differing_settings, write_marker
 from voxel_ext.data.synthetic_volumes import Generator
 from voxel_ext.data.volume_record import VolumeRecord, encode_volume
 from voxel_ext.data.volume_store import open_store, read_settings, salvage
-from voxel_ext.errors import InvalidInputError, VoxelExtError, check_option
-from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
+from voxel_ext.data.workers import check_picklable, explain_ended_workers, start_pool
+from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.files import explain_write_errors, locked_folder
 
 logger = logging.getLogger(__name__)
-
-MARKER = "dataset.json"
-"""File in a data folder that tells that it is complete."""
 
 
 def prepare_synthetic(
@@ -94,7 +85,7 @@ def prepare_synthetic(
     check_option("dtype", dtype, ("float16", "float32"))
     _check_counts(train_files, volumes_per_file, validation_volumes, seed, num_workers)
     if num_workers:
-        _check_picklable(generator)
+        check_picklable(generator)
     root = Path(output_dir)
     files = plan_files(root, generator, train_files, volumes_per_file, validation_volumes, seed, format, dtype)
     with locked_folder(root, ".prepare.lock"):
@@ -102,36 +93,23 @@ def prepare_synthetic(
             for folder in ("train", "val"):
                 (root / folder).mkdir(exist_ok=True)
         missing = missing_files(files, overwrite)
-        check_strangers(root, files, overwrite)
+        check_strangers(files, overwrite)
         if missing:
             (root / MARKER).unlink(missing_ok=True)
             logger.info("making %d of %d files in %s", len(missing), len(files), root)
             _make(missing, generator, num_workers, progress, dtype)
         else:
             logger.info("%s is complete", root)
-        _write_marker(root, files)
+        write_marker(root, {file.path: file.settings for file in files})
     return root
 
 
 def _check_counts(train_files: int, per_file: int, validation: int, seed: int, num_workers: int) -> None:
     counts = {"train_files": train_files, "volumes_per_file": per_file, "validation_volumes": validation}
-    for name, value in {**counts, "seed": seed, "num_workers": num_workers}.items():
-        lowest = 1 if name in counts else 0
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
-            raise InvalidInputError(f"{name}={value!r}; expected an integer of at least {lowest}")
+    check_counts(dict.fromkeys(counts, 1), **counts, seed=seed, num_workers=num_workers)
     half = SEEDS_PER_SET // 2
     if max(train_files * per_file, validation) > half:
         raise InvalidInputError(f"{train_files} * {per_file} or {validation} volumes are more than the {half} seeds")
-
-
-def _check_picklable(generator: Generator) -> None:
-    try:
-        pickle.dumps(generator)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InvalidInputError(
-            f"the generator cannot be sent to worker processes ({error}); use SyntheticVolumes, a function of a module "
-            "or a functools.partial of one, or num_workers=0"
-        ) from error
 
 
 def _make(files: Sequence[PlannedFile], generator: Generator, num_workers: int, progress: bool, dtype: str) -> None:
@@ -194,17 +172,13 @@ def _records(
         return
     made_ahead: deque[Future[VolumeRecord]] = deque()
     try:
-        for seed in seeds:
-            made_ahead.append(pool.submit(_record, generator, seed, dtype))
-            if len(made_ahead) > ahead:
+        with explain_ended_workers("volumes", "lower num_workers or the size of the volumes"):
+            for seed in seeds:
+                made_ahead.append(pool.submit(_record, generator, seed, dtype))
+                if len(made_ahead) > ahead:
+                    yield made_ahead.popleft().result()
+            while made_ahead:
                 yield made_ahead.popleft().result()
-        while made_ahead:
-            yield made_ahead.popleft().result()
-    except BrokenProcessPool as error:
-        raise VoxelExtError(
-            "a worker process ended unexpectedly, probably out of memory: lower num_workers or the size of the volumes "
-            "(or it could not start: a script needs 'if __name__ == \"__main__\":'). Finished volumes are kept"
-        ) from error
     finally:
         for future in made_ahead:
             future.cancel()
@@ -212,32 +186,3 @@ def _records(
 
 def _record(generator: Generator, seed: int, dtype: str) -> VolumeRecord:
     return encode_volume(generator(seed), dtype)
-
-
-def start_pool(num_workers: int) -> ProcessPoolExecutor:
-    """Start worker processes with one thread each that end with this process."""
-    # spawned, not forked: a worker must not inherit the lock, open files or the threads' locks of this process
-    context: Any = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """End a worker process when the process that wants its volumes is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    torch.set_num_threads(1)
-
-
-def _write_marker(root: Path, files: Sequence[PlannedFile]) -> None:
-    content = {str(file.path.relative_to(root)): file.settings for file in files}
-    text = json.dumps({"complete": True, "files": content}, indent=2) + "\n"
-    if (root / MARKER).exists() and (root / MARKER).read_text() == text:
-        return
-    with atomic_path(root / MARKER) as temporary:
-        temporary.write_text(text)

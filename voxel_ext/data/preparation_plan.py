@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES
+from voxel_ext.data.prepared_folder import differing_settings, foreign_files
 from voxel_ext.data.synthetic_volumes import Generator, describe_generator
 from voxel_ext.data.volume_record import plain
 from voxel_ext.data.volume_store import read_settings
@@ -108,20 +109,9 @@ def _own_settings(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
-    """Say in words which settings of a file differ from those asked for; nothing if they are the same."""
-    if isinstance(there, dict) and isinstance(asked, dict):
-        keys = sorted({*there, *asked})
-        return [text for key in keys for text in differing_settings(there.get(key), asked.get(key), f"{name}.{key}")]
-    return [] if there == asked else [f"{name[1:]} is {there} there, {asked} now"]
-
-
-def check_strangers(root: Path, files: Sequence[PlannedFile], overwrite: bool) -> None:
+def check_strangers(files: Sequence[PlannedFile], overwrite: bool) -> None:
     """Refuse, or remove if ``prepare`` made them, volumes that are not of this set but would be read with it."""
-    planned = {file.path for file in files}
-    there = [path for part in ("train", "val") for path in (root / part).iterdir() if path not in planned]
-    volumes = [path for path in there if path.name.lower().endswith(CONTAINER_SUFFIXES)]
-    strangers = sorted(path for path in volumes if not path.name.startswith("."))
+    strangers = foreign_files([file.path for file in files], CONTAINER_SUFFIXES)
     if strangers and not overwrite:
         names = ", ".join(str(path) for path in strangers[:5])
         raise InvalidInputError(f"{len(strangers)} files do not belong to the set asked for: {names}. {_REMEDY}")

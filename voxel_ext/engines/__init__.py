@@ -1,7 +1,14 @@
 """What Ignite and MONAI engines cannot express, as small functions."""
 
 from voxel_ext.engines.batches import prepare_roi_batch, prepare_weighted_batch
-from voxel_ext.engines.cell_labeling import LabelCellsd, SaveLabelsd, class_counts, rarely_seen, trained_classes
+from voxel_ext.engines.cell_labeling import (
+    LabelCellsd,
+    SaveLabelsd,
+    check_classes,
+    class_counts,
+    rarely_seen,
+    trained_classes,
+)
 from voxel_ext.engines.optimizers import build_optimizer
 from voxel_ext.engines.schedules import build_lr_scheduler
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms, name_worm
@@ -15,6 +22,7 @@ __all__ = [
     "WormPairLoss",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_classes",
     "class_counts",
     "match_worms",
     "name_worm",

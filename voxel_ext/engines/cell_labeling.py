@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ def trained_classes(ckpt_dir: str | os.PathLike[str], class_names_file: str = ""
         return {str(name): int(count) for name, count in counts.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"{file} has no usable class_counts ({error!r}); train with this bundle") from error
+
+
+def check_classes(names: Iterable[str], ckpt_dir: str | os.PathLike[str]) -> None:
+    """Refuse data whose classes are not those that the network was trained with, in the same order.
+
+    Args:
+        names: classes of the data, without the background.
+        ckpt_dir: folder of the checkpoints; without ``settings.json``, as for converted weights, nothing is known.
+
+    Raises:
+        InvalidInputError: the classes differ (says where first), or the settings cannot be used.
+    """
+    if not (Path(ckpt_dir) / "settings.json").is_file():
+        logger.warning("%s has no settings.json: the order of the classes cannot be checked", ckpt_dir)
+        return
+    given, trained = list(names), list(trained_classes(ckpt_dir))
+    if given != trained:
+        pairs = itertools.zip_longest(given, trained, fillvalue="nothing")
+        at, (first, second) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise InvalidInputError(
+            f"the data has {len(given)} classes and the network in {ckpt_dir} was trained with {len(trained)}: class "
+            f"{at + 1} is {first!r} in the data and {second!r} in the training; prepare the data with the names of the training "
+            "(class_names_file)"
+        )
 
 
 def rarely_seen(classes: Mapping[str, int | None], min_examples: int) -> tuple[str, ...]:

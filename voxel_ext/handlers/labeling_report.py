@@ -112,7 +112,7 @@ class LabelingReportHandler:
                 self.title,
                 settings=self.settings,
                 history=read_history(self.history_file) if self.history_file is not None else (),
-                metrics={name: value for name, value in _summary(engine.state.metrics).items() if not _is_counted(name)},
+                metrics={key: value for key, value in _summary(engine.state.metrics).items() if not _is_counted(key)},
                 notes=self.notes,
                 max_animals=shown,
             )
