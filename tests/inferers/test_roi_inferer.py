@@ -60,12 +60,15 @@ def test_the_class_map_is_made_on_demand_and_nothing_has_a_gradient() -> None:
     assert not any(value.requires_grad for value in found.values())
 
 
-def test_the_dense_logits_are_never_made() -> None:
+@pytest.mark.parametrize("class_map", [False, True])
+def test_the_dense_logits_are_never_made(class_map: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     network, image, roi = example()
-    depths: list[int] = []
-    network.final_conv.register_forward_hook(lambda _module, _args, output: depths.append(output.shape[2]))
-    RoiInferer(slab=2)(image, network, roi)
-    assert depths == [2, 2, 2]
+    voxels: list[int] = []
+    plain = roi_inferer.final_logits
+    monkeypatch.setattr(roi_inferer, "final_logits", lambda net, rows: voxels.append(len(rows)) or plain(net, rows))
+    RoiInferer(slab=2, class_map=class_map)(image, network, roi)
+    assert len(voxels) == 3
+    assert sum(voxels) == (roi.numel() if class_map else int((roi > 0).sum()))
 
 
 @pytest.mark.parametrize("kind", ["residual", "function", "arguments"])

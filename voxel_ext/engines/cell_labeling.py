@@ -104,8 +104,8 @@ def check_classes(names: Iterable[str], ckpt_dir: str | os.PathLike[str]) -> Non
         at, (first, second) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise InvalidInputError(
             f"the data has {len(given)} classes and the network in {ckpt_dir} was trained with {len(trained)}: class "
-            f"{at + 1} is {first!r} in the data and {second!r} in the training; prepare the data with the names of the training "
-            "(class_names_file)"
+            f"{at + 1} is {first!r} in the data and {second!r} in the training; prepare the data with the names of the "
+            "training (class_names_file)"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,15 +11,16 @@ from monai.utils import convert_to_tensor
 
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.inferers.roi import RoiAccumulator
-from voxel_ext.networks.streaming import can_stream, stream_features
+from voxel_ext.networks.nets.unet3d import UNet3D
+from voxel_ext.networks.streaming import can_stream, final_logits, stream_features
 
 
 class RoiInferer(Inferer):
     """Run a segmentation network on a whole volume and average its class probabilities over each ROI.
 
-    The last decoder of a :class:`~voxel_ext.networks.nets.UNet3D` is computed in slabs of slices and its output used
-    at once, so that the peak is about two maps with the channels of the first level, far below the (K, D, H, W)
-    logits of many classes. Other networks are run as a whole.
+    The last decoder of a :class:`~voxel_ext.networks.nets.UNet3D` is computed in slabs of slices, and logits only of
+    the voxels of ROIs, so that the peak is about two maps with the channels of the first level, far below the
+    (K, D, H, W) logits of many classes. Other networks are run as a whole.
 
     Args:
         slab: slices of the last decoder at a time (8).
@@ -70,26 +71,35 @@ class RoiInferer(Inferer):
                 "(1, C, D, H, W) and (1, 1, D, H, W), one volume at a time"
             )
         inputs = convert_to_tensor(inputs, track_meta=False)
-        accumulator: RoiAccumulator | None = None
-        maps: list[torch.Tensor] = []
-        for place, logits in self._slabs(inputs, network, *args, **kwargs):
-            if accumulator is None:
-                accumulator = RoiAccumulator(roi[0, 0], logits.shape[1], self.edge_weight, self.confident)
-            accumulator.add(logits[0], place.start)
-            if self.class_map:
-                maps.append(logits.argmax(1, keepdim=True))
-        assert accumulator is not None  # as a volume has at least one slice
+        if isinstance(network, torch.nn.Module) and can_stream(network) and not args and not kwargs:
+            accumulator, maps = self._in_slabs(inputs, network, roi[0, 0])
+        else:
+            logits = network(inputs, *args, **kwargs)
+            accumulator = RoiAccumulator(roi[0, 0], logits.shape[1], self.edge_weight, self.confident)
+            accumulator.add(logits[0])
+            maps = [logits.argmax(1, keepdim=True)] if self.class_map else []
         found = accumulator.result()
         names = ("roi_ids", "probabilities", "sizes", "centers", "confident_counts")
         result = {name: torch.from_numpy(getattr(found, name))[None] for name in names}
         return {**result, "class_map": torch.cat(maps, 2)} if self.class_map else result
 
-    def _slabs(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The logits (1, K, d, H, W) and where they belong along z."""
-        if isinstance(network, torch.nn.Module) and can_stream(network) and not args and not kwargs:
-            for place, features in stream_features(network, inputs, self.slab):
-                yield place, network.final_conv(features)
-        else:
-            yield slice(0, inputs.shape[2]), network(inputs, *args, **kwargs)
+    def _in_slabs(
+        self, inputs: torch.Tensor, network: UNet3D, roi: torch.Tensor
+    ) -> tuple[RoiAccumulator, list[torch.Tensor]]:
+        """Logits of the voxels that are needed only: those of ROIs, or a slab of all for the map of classes."""
+        accumulator = RoiAccumulator(roi, network.out_channels, self.edge_weight, self.confident)
+        plane = roi[0].numel()
+        maps = []
+        for place, features in stream_features(network, inputs, self.slab):
+            rows = features.movedim(1, -1).flatten(0, -2)
+            bounds = torch.tensor([place.start * plane, place.stop * plane], device=accumulator.voxels.device)
+            first, last = torch.searchsorted(accumulator.voxels, bounds).tolist()
+            voxels = accumulator.voxels[first:last]
+            local = (voxels - place.start * plane).to(rows.device)
+            if self.class_map:
+                logits = final_logits(network, rows)
+                maps.append(logits.argmax(1).view(1, 1, *features.shape[2:]))
+                accumulator.add_voxels(voxels, logits[local], logits=True)
+            else:
+                accumulator.add_voxels(voxels, final_logits(network, rows[local]), logits=True)
+        return accumulator, maps

@@ -19,6 +19,8 @@ Reader = Callable[[int, int], torch.Tensor]
 """Gives the slices [start, stop) along z of a (1, C, D, H, W) tensor that need not exist as a whole."""
 Step = Callable[[torch.Tensor], torch.Tensor]
 """Maps a slab to one of the same size, voxel by voxel."""
+_ROWS_AT_ONCE = 4096
+"""Voxels that are added up in single precision at a time."""
 
 
 @torch.no_grad()  # as a decorator, it leaves the caller's gradient mode as it is between two slabs
@@ -51,6 +53,19 @@ def stream_features(network: UNet3D, image: torch.Tensor, slab: int = 8) -> Iter
         maps.append(decoder(maps.pop(), below))
         del below
     yield from _last_decoder(network, maps, slab)
+
+
+def final_logits(network: UNet3D, rows: torch.Tensor) -> torch.Tensor:
+    """Apply the final 1 x 1 x 1 convolution to the features of some voxels.
+
+    Args:
+        network: its ``final_conv``.
+        rows: (n, F) features, channels last.
+
+    Returns:
+        logits (n, K).
+    """
+    return functional.linear(rows, network.final_conv.weight.flatten(1), network.final_conv.bias)
 
 
 def can_stream(network: nn.Module) -> TypeGuard[UNet3D]:
@@ -104,11 +119,15 @@ def _joined(skip: torch.Tensor, below: torch.Tensor) -> Reader:
     numbers = torch.arange(below.shape[2], dtype=torch.float32)[None, None]
     source = functional.interpolate(numbers, size=depth, mode="nearest")[0, 0].long().tolist()
 
+    channels = skip.shape[1]
+
     def read(start: int, stop: int) -> torch.Tensor:
-        first, last = source[start], source[stop - 1] + 1
-        planes = functional.interpolate(below[:, :, first:last], size=(last - first, height, width), mode="nearest")
-        chosen = [source[z] - first for z in range(start, stop)]
-        return torch.cat((skip[:, :, start:stop], planes[:, :, chosen]), dim=1)
+        shape = (1, channels + below.shape[1], stop - start, height, width)
+        part = torch.empty(shape, dtype=skip.dtype, device=skip.device, memory_format=torch.channels_last_3d)
+        part[:, :channels] = skip[:, :, start:stop]
+        for place, z in enumerate(source[start:stop]):
+            part[:, channels:, place] = functional.interpolate(below[:, :, z], size=(height, width), mode="nearest")
+        return part
 
     return read
 
@@ -189,14 +208,18 @@ def _out_of_place(module: nn.Module) -> nn.Module:
 
 def _group_affine(norm: nn.GroupNorm, read: Reader, depth: int, slab: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factor and offset per channel (1, C, 1, 1, 1) that group normalization comes to (Wu and He 2018, eq. 1)."""
-    sums, squares = [], []
+    sums = torch.zeros(2, norm.num_channels, dtype=torch.float64)
     voxels = 0
     for start in range(0, depth, slab):
         part = read(start, min(start + slab, depth))
         voxels += part[0, 0].numel()
-        sums.append(part.sum((0, 2, 3, 4), dtype=torch.float64))
-        squares.append(torch.linalg.vector_norm(part, dim=(0, 2, 3, 4), dtype=torch.float64).square())
-    mean, square = (torch.stack(values).sum(0).view(norm.num_groups, -1).mean(1) / voxels for values in (sums, squares))
+        rows = part.movedim(1, -1).flatten(0, -2)
+        # short sums in the map's own precision, added up in double precision
+        for chunk in rows.split(_ROWS_AT_ONCE if part.device.type == "cpu" else len(rows)):
+            chunk = chunk.to(torch.promote_types(chunk.dtype, torch.float32))
+            sums += torch.stack((chunk.sum(0), chunk.square().sum(0))).to(sums)
+    mean, square = sums.view(2, norm.num_groups, -1).mean(2) / voxels
+    mean, square = mean.to(norm.weight.device), square.to(norm.weight.device)
     deviation = ((square - mean.square()).clamp(min=0) + norm.eps).sqrt()
     per_channel = norm.num_channels // norm.num_groups
     scale = (norm.weight / deviation.repeat_interleave(per_channel)).view(1, -1, 1, 1, 1)
