@@ -67,6 +67,30 @@ def test_every_format_is_loaded_as_zyx(tmp_path, suffix):
         np.testing.assert_allclose(volume.voxel_size, (3, 2, 1), rtol=1e-5)
 
 
+def test_zarr_stores_have_the_same_content(tmp_path):
+    write_pair(tmp_path / "in")
+    prepare_neurons(tmp_path / "in", tmp_path / "hdf5", progress=False)
+    report = prepare_neurons(tmp_path / "in", tmp_path / "zarr", file_format="zarr", progress=False)
+    assert report.made == ["a.zarr"]
+    store = zarr.open_group(tmp_path / "zarr" / "a.zarr", mode="r")
+    with h5py.File(tmp_path / "hdf5" / "a.h5") as file:
+        assert sorted(store) == sorted(file)
+        assert store.attrs["settings"] == file.attrs["settings"]
+        for name in file:
+            np.testing.assert_array_equal(store[name][...], file[name])
+            assert store[name].attrs["element_size_um"] == [3, 2, 1]
+    (entry,) = list_volumes(tmp_path / "zarr", weight_key="weight")
+    assert LoadImaged(["image", "label", "weight"])(entry)["weight"].shape == SHAPE
+    again = prepare_neurons(tmp_path / "in", tmp_path / "zarr", file_format="zarr", progress=False)
+    assert (again.made, again.kept) == ([], ["a.zarr"])
+    with pytest.raises(InvalidInputError, match=r"another format than file_format='h5': .*a\.zarr"):
+        prepare_neurons(tmp_path / "in", tmp_path / "zarr", progress=False)
+    with pytest.raises(InvalidInputError, match=r"made with other settings: .*weight_gap"):
+        prepare_neurons(tmp_path / "in", tmp_path / "zarr", file_format="zarr", weight_gap=3.0, progress=False)
+    with pytest.raises(InvalidInputError, match="file_format"):
+        prepare_neurons(tmp_path / "in", tmp_path / "zarr", file_format="n5", progress=False)
+
+
 def test_arrays_are_those_of_the_definition(tmp_path):
     image, labels = write_pair(tmp_path / "in")
     report = prepare_neurons(tmp_path / "in", tmp_path / "out", progress=False)
@@ -179,6 +203,25 @@ def test_a_run_is_continued_and_other_settings_are_refused(tmp_path):
         prepare_neurons(tmp_path / "in", tmp_path / "out", weight_gap=9, progress=False)
 
 
+def test_worker_processes_make_the_same_files(tmp_path):
+    for name in ("a", "b"):
+        write_pair(tmp_path / "in", name)
+    prepare_neurons(tmp_path / "in", tmp_path / "here", signal_to_noise_reduction=2, progress=False)
+    image, labels = volumes()
+    write(tmp_path / "in" / "c_img.mhd", image)
+    write(tmp_path / "in" / "c_label.nrrd", labels[1:])
+    options = {"signal_to_noise_reduction": 2, "num_workers": 2, "progress": False}
+    with pytest.raises(
+        InvalidInputError, match=r"1 of 3 volumes cannot be prepared, the others are:\nc: .*\(4, 6, 8\)"
+    ):
+        prepare_neurons(tmp_path / "in", tmp_path / "workers", **options)
+    for name in ("a.h5", "b.h5"):
+        with h5py.File(tmp_path / "here" / name) as one, h5py.File(tmp_path / "workers" / name) as other:
+            assert one.attrs["settings"] == other.attrs["settings"]
+            for key in ("raw", "label", "weight"):
+                np.testing.assert_array_equal(one[key][:], other[key][:])
+
+
 def test_folders(tmp_path):
     for part in ("train", "val"):
         image, labels = volumes()
@@ -236,6 +279,7 @@ def test_bad_files_do_not_stop_the_others(tmp_path):
         ({"signal_to_noise_reduction": 0.5}, "at least 1"),
         ({"weight_foreground": -1}, "weight_foreground=-1"),
         ({"seed": -1}, "seed=-1"),
+        ({"num_workers": -1}, "num_workers=-1"),
     ],
 )
 def test_bad_options(tmp_path, options, message):

@@ -82,6 +82,7 @@ def test_bad_options(tmp_path):
     for options, message in (
         ({"labeled_share": 0}, "labeled_share=0"),
         ({"volumes": 0}, "volumes=0"),
+        ({"num_workers": -1}, "num_workers=-1"),
         ({"channel": 2}, r"channel=2 of an image of shape \(2, 8"),
         ({"generator_options": {"cels": 3}}, "cels"),
     ):
@@ -89,3 +90,5 @@ def test_bad_options(tmp_path):
             prepare(tmp_path, **options)
     with pytest.raises(InvalidInputError, match="expected 0 < share"):
         label_part(np.ones((1, 1, 1)), np.ones((1, 1, 1), int), 2, 0, np.random.default_rng(0))
+    with pytest.raises(InvalidInputError, match="cannot be sent to worker processes"):
+        prepare_synthetic_neurons(tmp_path, generator=lambda seed, size: Heads(seed, size), num_workers=1)

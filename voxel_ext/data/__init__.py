@@ -15,6 +15,7 @@ from voxel_ext.data.cell_labeling_file import (
 from voxel_ext.data.cell_labeling_preparation import prepare_cell_labeling
 from voxel_ext.data.datalist import list_volumes
 from voxel_ext.data.ensure import ensure_dataset
+from voxel_ext.data.grid_patches import GridPatches
 from voxel_ext.data.naming import volume_name
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
@@ -47,6 +48,7 @@ from voxel_ext.data.zyx import LoadZyxd, reverse_axes
 
 __all__ = [
     "CellVolume",
+    "GridPatches",
     "HDF5Reader",
     "HDF5Writer",
     "LoadCellVolumed",

@@ -38,7 +38,7 @@ def cell_labeling_lists(
     Raises:
         MissingDataError: no animals there, or ``train/`` without ``val/``, or the other way round.
         InvalidInputError: the same file in both; fewer than two animals to split; files of different classes or
-            channels (names two of them and the first difference); a damaged file.
+            channels (names two of them and the first difference); no label in either list; a damaged file.
     """
     root = Path(dataset_dir)
     folders = [root / part for part in ("train", "val")]
@@ -54,6 +54,7 @@ def cell_labeling_lists(
         train, val = split_volumes(entries, validation_fraction, seed)
     check_disjoint(train, val)
     check_same_classes([entry["path"] for entry in train + val])
+    check_labeled(train, val)
     logger.info("%s: %d animals for training, %d for validation", root, len(train), len(val))
     return {"train": train, "val": val}
 
@@ -77,6 +78,28 @@ def check_disjoint(train: Sequence[Entry], val: Sequence[Entry]) -> None:
     if twice:
         pairs = "; ".join(f"{used[file_identity(path)]} and {path}" for path in twice)
         raise InvalidInputError(f"{len(twice)} animals are both for training and for validation: {pairs}")
+
+
+def check_labeled(train: Sequence[Entry], val: Sequence[Entry]) -> None:
+    """Refuse animals of which nothing can be learned, or with which nothing can be measured.
+
+    Args:
+        train: entries with ``path``.
+        val: likewise.
+
+    Raises:
+        InvalidInputError: no ROI of a list is labeled; for validation, the true class is as good as a label.
+    """
+    for entries, use in ((train, "training"), (val, "validation")):
+        headers = [read_cell_header(entry["path"]) for entry in entries]
+        known = [header.roi_class for header in headers]
+        if use == "validation":
+            known += [header.true_class for header in headers if header.true_class is not None]
+        if not any(classes.any() for classes in known):
+            raise InvalidInputError(
+                f"none of the {len(entries)} animals for {use} has a labeled ROI ({entries[0]['path']} …); prepare "
+                "them again with their tables, or with a lower min_confidence"
+            )
 
 
 def check_same_classes(files: Sequence[str | os.PathLike[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

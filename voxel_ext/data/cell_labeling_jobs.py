@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,10 @@ from voxel_ext.data.cell_labeling_crop import CropReport, crop_or_pad, turn_abou
 from voxel_ext.data.cell_labeling_file import CellVolume, read_cell_header, write_cell_volume
 from voxel_ext.data.cell_labeling_sources import CellSource, load_cell_image, load_roi_volume
 from voxel_ext.data.cell_labeling_targets import RoiClasses
-from voxel_ext.data.preparation import MARKER
-from voxel_ext.data.preparation_plan import differing_settings
-from voxel_ext.data.worm_jobs import do_jobs
+from voxel_ext.data.jobs import do_missing
+from voxel_ext.data.prepared_folder import check_foreign, describe_difference, write_marker
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
+from voxel_ext.files import explain_write_errors, locked_folder
 
 logger = logging.getLogger(__name__)
 
@@ -164,21 +162,9 @@ def make_animals(
         OSError: the folder is not writable, or the disk is full; what was finished is kept.
     """
     with locked_folder(root, ".prepare.lock"), explain_write_errors(root):
-        _check_strangers(root, jobs)
-        missing = [job for job in jobs if _to_do(job, overwrite)]
-        if missing:
-            (root / MARKER).unlink(missing_ok=True)
-        errors = do_jobs(missing, num_workers, progress, "animals")
-        if errors:
-            lines = "\n".join(f"{name}: {text}" for name, text in sorted(errors.items()))
-            raise InvalidInputError(
-                f"{len(errors)} of {len(jobs)} animals cannot be prepared, the others are:\n{lines}"
-            )
-        files = [str(job.path.relative_to(root)) for job in jobs]
-        text = json.dumps({"complete": True, "files": files, "class_counts": counts}, indent=2) + "\n"
-        if not (root / MARKER).is_file() or (root / MARKER).read_text(encoding="utf-8") != text:
-            with atomic_path(root / MARKER) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        check_foreign(root, [job.path for job in jobs], "animals")
+        missing = do_missing(root, jobs, _difference, "animal", "animals", num_workers, overwrite, progress)
+        write_marker(root, [job.path for job in jobs], class_counts=counts)
     # the files say it, also those that an earlier run made
     settings = {job.path: read_cell_header(job.path).settings for job in jobs}
     lost, cut, skipped = (
@@ -189,31 +175,11 @@ def make_animals(
     return CellPreparationReport(made, [job.path for job in jobs if job.path not in made], counts, lost, cut, skipped)
 
 
-def _check_strangers(root: Path, jobs: Sequence[PreparedAnimal]) -> None:
-    planned = {job.path for job in jobs}
-    there = [path for folder in {path.parent for path in planned} for path in folder.glob("*.h5")]
-    strangers = sorted(str(path) for path in there if path not in planned and not path.name.startswith("."))
-    if strangers:
-        raise InvalidInputError(
-            f"{len(strangers)} files in {root} do not belong to the animals of the input: {', '.join(strangers[:5])}. "
-            "Move them away, or choose another output_dir"
-        )
-
-
-def _to_do(job: PreparedAnimal, overwrite: bool) -> bool:
-    if not job.path.exists():
-        return True
+def _difference(job: PreparedAnimal) -> str:
     try:
         there = read_cell_header(job.path)
     except InvalidInputError as error:
-        reasons = [str(error)]
-    else:
-        reasons = differing_settings(there.settings.get("made_with"), json.loads(json.dumps(job.record)))
-        if there.class_names != job.class_names:
-            reasons.append(f"the {len(there.class_names)} class names there are not the {len(job.class_names)} now")
-    if reasons and not overwrite:
-        raise InvalidInputError(
-            f"{job.path} was made with other settings: {'; '.join(reasons)}. Choose another output_dir, or set "
-            "overwrite=True to replace it"
-        )
-    return bool(reasons)
+        return str(error)
+    counts = f"the {len(there.class_names)} class names there are not the {len(job.class_names)} now"
+    more = [] if there.class_names == job.class_names else [counts]
+    return describe_difference(job.path, there.settings.get("made_with"), job.record, *more)

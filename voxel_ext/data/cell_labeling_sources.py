@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.cell_labeling_file import DEFAULT_CHANNELS
 from voxel_ext.data.container import READ_ERRORS, check_array, find_array, get_array, open_container
-from voxel_ext.data.worm_volumes import _load_plain as load_plain
+from voxel_ext.data.worm_volumes import load_plain
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)

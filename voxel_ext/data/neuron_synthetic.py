@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from voxel_ext.data.preparation import MARKER
-from voxel_ext.data.prepared_file import is_missing, write_marker, write_prepared
+from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.prepared_file import prepared_difference, write_prepared
+from voxel_ext.data.prepared_folder import write_marker
 from voxel_ext.data.synthetic_volumes import SyntheticVolumes, describe_generator
-from voxel_ext.data.worm_jobs import check_counts
+from voxel_ext.data.workers import check_picklable
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import explain_write_errors, locked_folder
 from voxel_ext.transforms.label.instance_gaps import NEURON, UNLABELED, instances_to_sparse_labels
@@ -59,6 +60,54 @@ def label_part(sparse: NDArray, instances: NDArray, share: float, margin: int, r
     return np.where(kept, sparse, UNLABELED).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class SyntheticNeurons:
+    """An artificial volume to be made; a job of ``do_jobs``.
+
+    Args:
+        path: the file to write.
+        generator: of the volume.
+        described: what the generator is.
+        seed: of the volume.
+        labeled_share: part of the voxels that is labeled, at least.
+        margin: voxels around a neuron that are labeled with it.
+        channel: which one of the image is written.
+    """
+
+    path: Path
+    generator: SyntheticVolumes
+    described: Mapping[str, Any]
+    seed: int
+    labeled_share: float
+    margin: int
+    channel: int
+
+    @property
+    def name(self) -> str:
+        """The volume's, with its part of the data set."""
+        return f"{self.path.parent.name}/{self.path.stem}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the file depends on."""
+        names = ("seed", "labeled_share", "margin", "channel")
+        return {"generator": self.described, **{name: getattr(self, name) for name in names}}
+
+    def is_complete(self) -> bool:
+        """Whether the file is there."""
+        return self.path.exists()
+
+    def make(self) -> None:
+        """Make the volume, label a part of it and write the file.
+
+        Raises:
+            InvalidInputError: an option is out of range, or the generator's output is not as it should be.
+        """
+        volume = self.generator(self.seed)
+        arrays = _arrays(volume, self.seed, self.labeled_share, self.margin, self.channel)
+        write_prepared(self.path, arrays, self.record)
+
+
 def prepare_synthetic_neurons(
     output_dir: str | os.PathLike[str],
     volumes: int = 8,
@@ -70,6 +119,7 @@ def prepare_synthetic_neurons(
     channel: int = 3,
     generator: str | Callable[..., Any] = "voxel_ext.synthetic.neuropal.NeuroPAL",
     generator_options: Mapping[str, Any] | None = None,
+    num_workers: int = 0,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -92,6 +142,8 @@ def prepare_synthetic_neurons(
         generator: class, or its dotted name, called as ``generator(seed=…, size=…, **options).generate()``; gives
             ``image`` (C, D, H, W) or (D, H, W) and ``label``, the instance ids (D, H, W).
         generator_options: for the generator.
+        num_workers: processes; 0 for this one. They are spawned, so a script needs ``if __name__ == "__main__":``, and
+            the generator must be picklable.
         overwrite: replace files that were made with other settings.
         progress: show a bar.
 
@@ -101,34 +153,32 @@ def prepare_synthetic_neurons(
     Raises:
         InvalidInputError: an option is out of range, the generator does not take its options or has no such channel, or
             a file was made with other settings.
+        VoxelExtError: a worker process ended unexpectedly.
         OSError: the folder is not writable, or the disk is full; what was finished is kept.
     """
     check_counts({"volumes": 1, "validation_volumes": 1, "seed": 0}, volumes=volumes,
-                 validation_volumes=validation_volumes, seed=seed, margin=margin, channel=channel)  # fmt: skip
+                 validation_volumes=validation_volumes, seed=seed, margin=margin, channel=channel,
+                 num_workers=num_workers)  # fmt: skip
     if max(volumes, validation_volumes) > SEEDS_PER_SET // 2 or not 0 < labeled_share <= 1:
         raise InvalidInputError(
             f"volumes={volumes}, validation_volumes={validation_volumes}, labeled_share={labeled_share}; expected at "
             f"most {SEEDS_PER_SET // 2} volumes and a share above 0, at most 1"
         )
     make = SyntheticVolumes(generator, size=tuple(size), **(generator_options or {}))
+    if num_workers:
+        check_picklable(make)
     root = Path(output_dir)
     first = seed * SEEDS_PER_SET
     plan = [(f"train/train_{i:03d}.h5", first + i, labeled_share) for i in range(volumes)]
     plan += [(f"val/val_{i:03d}.h5", first + SEEDS_PER_SET // 2 + i, 1.0) for i in range(validation_volumes)]
     described = describe_generator(make)
+    jobs = [
+        SyntheticNeurons(root / name, make, described, volume_seed, share, margin, channel)
+        for name, volume_seed, share in plan
+    ]
     with locked_folder(root, ".prepare.lock"), explain_write_errors(root):
-        jobs = []
-        for name, volume_seed, share in plan:
-            record = {"generator": described, "seed": volume_seed, "labeled_share": share, "margin": margin,
-                      "channel": channel}  # fmt: skip
-            if is_missing(root / name, record, overwrite):
-                jobs.append((name, volume_seed, share, record))
-        if jobs:
-            (root / MARKER).unlink(missing_ok=True)
-        for name, volume_seed, share, record in tqdm(jobs, desc="neurons", unit="volume", disable=not progress):
-            volume = make(volume_seed)
-            write_prepared(root / name, _arrays(volume, volume_seed, share, margin, channel), record)
-        write_marker(root, [name for name, *_ in plan])
+        do_missing(root, jobs, prepared_difference, "volume", "neurons", num_workers, overwrite, progress)
+        write_marker(root, [job.path for job in jobs])
     return root
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.data.hdf5 import write_hdf5
+from voxel_ext.data.jobs import check_counts, do_missing
 from voxel_ext.data.neuropal_annotation import AnnotatedRoi, Annotator, annotate, split_rois
-from voxel_ext.data.preparation import MARKER
-from voxel_ext.data.preparation_plan import SEEDS_PER_SET, differing_settings
-from voxel_ext.data.worm_jobs import check_counts, do_jobs
+from voxel_ext.data.preparation_plan import SEEDS_PER_SET
+from voxel_ext.data.prepared_file import read_record
+from voxel_ext.data.prepared_folder import check_foreign, describe_difference, write_marker, write_text_if_changed
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
 
@@ -88,12 +89,10 @@ class SyntheticAnimal:
     def difference(self) -> str:
         """In what the image there was made otherwise; "" if in nothing."""
         try:
-            with read_hdf5(self.path) as file:
-                there = json.loads(file.attrs["settings"])
-        except (InvalidInputError, KeyError, TypeError, ValueError) as error:
+            there = read_record(self.path)
+        except InvalidInputError as error:
             return f"{self.path} is damaged, or was not made by prepare_synthetic_neuropal ({error})"
-        differences = differing_settings(there, json.loads(json.dumps(self.record)))
-        return f"{self.path} was made with other settings: {'; '.join(differences)}" if differences else ""
+        return describe_difference(self.path, there, self.record)
 
 
 def prepare_synthetic_neuropal(
@@ -167,7 +166,12 @@ def prepare_synthetic_neuropal(
         for i in range(counts[part])
     ]
     with locked_folder(root, ".prepare.lock"), explain_write_errors(root):
-        _make(root, jobs, class_names, num_workers, overwrite, progress)
+        planned = [job.path for job in jobs]
+        check_foreign(root, planned, "animals", ("",))
+        difference = SyntheticAnimal.difference
+        do_missing(root, jobs, difference, "animal", "synthetic animals", num_workers, overwrite, progress)
+        write_text_if_changed(root / NAMES, "".join(f"{name}\n" for name in class_names[1:]))
+        write_marker(root, planned)
     return root
 
 
@@ -191,41 +195,6 @@ def _class_names(options: Mapping[str, Any]) -> list[str]:
     return NeuroPAL(0, **options).class_names
 
 
-def _make(
-    root: Path, jobs: list[SyntheticAnimal], class_names: list[str], num_workers: int, overwrite: bool, progress: bool
-) -> None:
-    undone = _pending(root, jobs, overwrite)
-    if undone:
-        (root / MARKER).unlink(missing_ok=True)
-    _write_text(root / NAMES, "".join(f"{name}\n" for name in class_names[1:]))
-    errors = do_jobs(undone, num_workers, progress, "synthetic animals")
-    if errors:
-        lines = "\n".join(f"{name}: {text}" for name, text in sorted(errors.items()))
-        raise InvalidInputError(f"{len(errors)} of {len(jobs)} animals cannot be made:\n{lines}")
-    files = [job.path.relative_to(root).as_posix() for job in jobs]
-    _write_text(root / MARKER, json.dumps({"complete": True, "files": files}, indent=2) + "\n")
-
-
-def _pending(root: Path, jobs: Sequence[SyntheticAnimal], overwrite: bool) -> list[SyntheticAnimal]:
-    """The animals that are still to be made."""
-    planned = {job.path for job in jobs}
-    there = [path for part in PARTS for path in sorted((root / part / "images").glob("*")) if path.name[0] != "."]
-    strangers = [path for path in there if path not in planned]
-    if strangers:
-        raise InvalidInputError(
-            f"{len(strangers)} animals in {root} do not belong to the set asked for: {strangers[0]} …; remove them, or "
-            "choose another output_dir"
-        )
-    undone = []
-    for job in jobs:
-        reason = job.difference() if job.path.exists() else ""
-        if reason and not overwrite:
-            raise InvalidInputError(f"{reason}. Choose another output_dir, or set overwrite=True to replace it")
-        if reason or not job.is_complete():
-            undone.append(job)
-    return undone
-
-
 def _row(line: AnnotatedRoi) -> tuple[Any, ...]:
     return line.name, str(line.position), "/".join(map(str, line.roi_ids)), line.confidence, line.comment
 
@@ -240,10 +209,3 @@ def _write_volume(path: Path, key: str, volume: NDArray[Any], attributes: Mappin
 def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
-
-
-def _write_text(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

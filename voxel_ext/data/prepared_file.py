@@ -1,4 +1,4 @@
-"""Prepared HDF5 files: writing them, and telling whether one is there that was made with the same settings."""
+"""Prepared HDF5 files and zarr stores: writing them, and telling whether one was made with the same settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.container import VOXEL_SIZE_ATTRIBUTE
 from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
-from voxel_ext.data.preparation import MARKER
-from voxel_ext.data.preparation_plan import differing_settings
+from voxel_ext.data.jobs import Job
+from voxel_ext.data.prepared_folder import describe_difference
+from voxel_ext.data.zarr_io import read_zarr
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
 
@@ -20,7 +21,7 @@ from voxel_ext.files import atomic_path
 def write_prepared(
     path: Path, datasets: Mapping[str, NDArray], record: dict[str, Any], size: Sequence[float] | None = None
 ) -> None:
-    """Write a prepared file, replacing what is there.
+    """Write a prepared file, or a zarr store where the name ends with ``.zarr``, replacing what is there.
 
     Args:
         path: the file.
@@ -31,48 +32,50 @@ def write_prepared(
     Raises:
         OSError: it cannot be written.
     """
+    chunks = {name: tuple(min(length, 32) for length in array.shape) for name, array in datasets.items()}
+    if path.suffix == ".zarr":
+        import zarr
+
+        with atomic_path(path, directory=True) as temporary:
+            group = zarr.open_group(str(temporary), mode="w", attributes={"settings": json.dumps(record)})
+            for name, array in datasets.items():
+                stored = group.create_array(name, data=array, chunks=chunks[name])
+                if size is not None:
+                    stored.attrs[VOXEL_SIZE_ATTRIBUTE] = [float(one) for one in size]
+        return
     with atomic_path(path) as temporary, write_hdf5(temporary) as (file, _):
         file.attrs["settings"] = json.dumps(record)
         for name, array in datasets.items():
-            chunks = tuple(min(length, 32) for length in array.shape)
-            dataset = file.create_dataset(name, data=array, chunks=chunks, compression="gzip", compression_opts=1)
+            dataset = file.create_dataset(name, data=array, chunks=chunks[name], compression="gzip", compression_opts=1)
             if size is not None:
                 dataset.attrs[VOXEL_SIZE_ATTRIBUTE] = size
 
 
-def is_missing(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
-    """Whether a prepared file is still to be made.
+def read_record(path: Path) -> Any:
+    """Return what a prepared file tells that it depends on.
 
     Args:
         path: the file.
-        record: what it depends on.
-        overwrite: make it again if it was made with other settings or is damaged.
 
     Raises:
-        InvalidInputError: without ``overwrite``, it was made with other settings (says which), or is damaged.
+        MissingDataError: it does not exist.
+        InvalidInputError: it does not tell, or is damaged.
     """
-    if not path.exists():
-        return True
-    try:
-        with read_hdf5(path) as file:
-            there = json.loads(file.attrs["settings"])
-        differences = "; ".join(differing_settings(there, json.loads(json.dumps(record))))
-        reason = f"{path} was made with other settings: {differences}" if differences else ""
-    except (InvalidInputError, KeyError, ValueError) as error:
-        reason = f"{path} was not made by prepare, or is damaged ({error})"
-    if reason and not overwrite:
-        raise InvalidInputError(f"{reason}. Choose another output_dir, or set overwrite=True to replace it")
-    return bool(reason)
+    with read_zarr(path) if path.suffix == ".zarr" else read_hdf5(path) as file:
+        try:
+            return json.loads(file.attrs["settings"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{path} has no attribute 'settings' that is JSON ({error})") from error
 
 
-def write_marker(root: Path, names: Sequence[str]) -> None:
-    """Write the file that tells that a folder of prepared files is complete.
+def prepared_difference(job: Job) -> str:
+    """Say in what a file that is there was made otherwise than the job makes it; "" if in nothing.
 
     Args:
-        root: the folder.
-        names: its files, relative to it.
+        job: makes a file by :func:`write_prepared`.
     """
-    text = json.dumps({"complete": True, "files": list(names)}, indent=2) + "\n"
-    if not (root / MARKER).exists() or (root / MARKER).read_text() != text:
-        with atomic_path(root / MARKER) as temporary:
-            temporary.write_text(text)
+    try:
+        there = read_record(job.path)
+    except InvalidInputError as error:
+        return f"{job.path} was not made by prepare, or is damaged ({error})"
+    return describe_difference(job.path, there, job.record)

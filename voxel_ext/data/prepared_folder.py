@@ -91,13 +91,14 @@ def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
     return [] if there == asked else [f"{name[1:]} is {there} there, {asked} now"]
 
 
-def describe_difference(path: Path, there: Any, asked: Mapping[str, Any]) -> str:
+def describe_difference(path: Path, there: Any, asked: Mapping[str, Any], *more: str) -> str:
     """Say in a sentence in what a file was made otherwise than asked for; "" if in nothing.
 
     Args:
         path: the file.
         there: the settings that it tells.
         asked: those asked for, not yet as they are when read back.
+        more: other differences, in words.
     """
-    differences = differing_settings(there, json.loads(json.dumps(asked)))
+    differences = [*differing_settings(there, json.loads(json.dumps(asked))), *more]
     return f"{path} was made with other settings: {'; '.join(differences)}" if differences else ""

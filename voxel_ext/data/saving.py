@@ -64,6 +64,8 @@ class SaveVolume(SaveImage):
         if self._reverse:
             image = img if isinstance(img, MetaTensor) else MetaTensor(torch.as_tensor(img), meta=dict(meta_data or {}))
             written = as_image_file(image)
+            # the writers drop a channel axis of length one; without this, MONAI then drops an axis of the affine, too
+            written.meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = float("nan")
         try:
             super().__call__(written, meta_data, filename)
             if written is not img and self.savepath_in_metadict:

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxel_ext.data.preparation import MARKER
+from voxel_ext.data.jobs import check_counts, do_missing
 from voxel_ext.data.worm_checks import list_prepared
 from voxel_ext.data.worm_cubes import CubeSettings, WormCutter
 from voxel_ext.data.worm_file import read_worm_header, write_worm
-from voxel_ext.data.worm_jobs import check_counts, do_jobs, pending, write_summary
+from voxel_ext.data.worm_jobs import worm_difference, write_summary
 from voxel_ext.data.worm_table import read_worm_table
 from voxel_ext.data.worm_volumes import WormSource, list_worms, load_labels, load_volume
 from voxel_ext.errors import InvalidInputError
@@ -137,13 +137,7 @@ def prepare_worms(
     sources, alone = list_worms(image_dir, label_dir, coordinate_dir)
     jobs = [PreparedWorm(source, root / f"{source.name}.h5", settings, channel) for source in sources]
     with locked_folder(root, ".prepare.lock"), explain_write_errors(root):
-        missing = pending(jobs, overwrite)
-        if missing:
-            (root / MARKER).unlink(missing_ok=True)
-        errors = do_jobs(missing, num_workers, progress, "worms")
-        if errors:
-            lines = "\n".join(f"{name}: {text}" for name, text in sorted(errors.items()))
-            raise InvalidInputError(f"{len(errors)} of {len(jobs)} worms cannot be prepared, the others are:\n{lines}")
+        missing = do_missing(root, jobs, worm_difference, "worm", "worms", num_workers, overwrite, progress)
         files = list_prepared(root)
         _check_alike(files)
         counts = write_summary(root, files, files)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.preparation import MARKER
+from voxel_ext.data.jobs import check_counts, do_missing
 from voxel_ext.data.preparation_plan import SEEDS_PER_SET
+from voxel_ext.data.prepared_folder import check_foreign
 from voxel_ext.data.vaa3d import write_vaa3d
 from voxel_ext.data.worm_cubes import CubeSettings, WormCutter
 from voxel_ext.data.worm_file import write_worm
-from voxel_ext.data.worm_jobs import check_counts, do_jobs, pending, write_summary
+from voxel_ext.data.worm_jobs import worm_difference, write_summary
 from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_table
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.files import explain_write_errors, locked_folder
@@ -180,26 +181,11 @@ def prepare_synthetic_worms(
         for path, number, table in _plan(root, training, validation, seed, coordinate_dir)
     ]
     with locked_folder(root, ".prepare.lock"), explain_write_errors(root):
-        _make(root, jobs, num_workers, overwrite, progress)
+        planned = [job.path for job in jobs]
+        check_foreign(root, planned, "worms")
+        do_missing(root, jobs, worm_difference, "worm", "synthetic worms", num_workers, overwrite, progress)
+        write_summary(root, planned, [path for path in planned if path.parent.name == "train"])
     return root
-
-
-def _make(root: Path, jobs: list[SyntheticWorm], num_workers: int, overwrite: bool, progress: bool) -> None:
-    undone = pending(jobs, overwrite)
-    planned = [job.path for job in jobs]
-    strangers = [path for part in ("train", "val") for path in (root / part).glob("*.h5") if path not in planned]
-    if strangers:
-        raise InvalidInputError(
-            f"{len(strangers)} worms in {root} do not belong to the set asked for: {strangers[0]} …; remove them, or "
-            "choose another output_dir"
-        )
-    if undone:
-        (root / MARKER).unlink(missing_ok=True)
-    errors = do_jobs(undone, num_workers, progress, "synthetic worms")
-    if errors:
-        lines = "\n".join(f"{name}: {text}" for name, text in sorted(errors.items()))
-        raise InvalidInputError(f"{len(errors)} of {len(jobs)} worms cannot be made:\n{lines}")
-    write_summary(root, planned, [path for path in planned if path.parent.name == "train"])
 
 
 def _plan(

@@ -142,7 +142,7 @@ def load_volume(path: str | os.PathLike[str], channel: int | None = None) -> NDA
         return select_channel(open_vaa3d(path), channel, os.fspath(path))
     if name.endswith(CONTAINER_SUFFIXES):
         return _load_container(os.fspath(path), channel)
-    return select_channel(_load_plain(Path(path)), channel, os.fspath(path))
+    return select_channel(load_plain(Path(path)), channel, os.fspath(path))
 
 
 def load_labels(path: str | os.PathLike[str]) -> NDArray:
@@ -188,7 +188,19 @@ def _single_array(root: Any, address: VolumeAddress) -> Any:
     return find_array(root, address, (), True)
 
 
-def _load_plain(path: Path) -> NDArray:
+def load_plain(path: Path) -> NDArray:
+    """Load a NIfTI, NRRD or TIFF volume with all its channels.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (Z, Y, X) or (C, Z, Y, X) in the file's data type.
+
+    Raises:
+        MissingDataError: there is no such file.
+        InvalidInputError: it is damaged, of another format, empty, or not of numbers.
+    """
     from nibabel.filebasedimages import ImageFileError
 
     if not path.exists():

@@ -48,7 +48,8 @@ class HistoryHandler:
 
     Args:
         path: the file to write, e.g. ``models/history.jsonl``.
-        optimizer: whose learning rate is recorded.
+        optimizer: whose learning rate at the start of each epoch is recorded, and left in the trainer's state as
+            ``learning_rate``.
         validator: the validation engine; its metrics are recorded in the epochs in which it ran.
         loss_key: key of the loss in the trainer's output.
     """
@@ -87,6 +88,8 @@ class HistoryHandler:
 
     def _start_epoch(self, engine: Engine) -> None:
         self._sum, self._count, self._validated = 0.0, 0, False
+        if self.optimizer is not None:  # before a schedule sets that of the next epoch
+            engine.state.learning_rate = float(self.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
 
     def _add_loss(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -102,8 +105,7 @@ class HistoryHandler:
         total, count = torch.as_tensor(idist.all_reduce(torch.tensor([float(self._sum), self._count]))).tolist()
         row: dict[str, float] = {"epoch": engine.state.epoch, "train_loss": total / max(count, 1.0)}
         if self.optimizer is not None:
-            row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-            engine.state.learning_rate = row["learning_rate"]  # type: ignore[attr-defined]
+            row["learning_rate"] = engine.state.learning_rate  # type: ignore[attr-defined]
         row["seconds"] = round(float(engine.state.times.get(Events.EPOCH_COMPLETED.name) or 0.0), 3)
         if self.validator is not None and self._validated:
             row |= {name: float(value) for name, value in self.validator.state.metrics.items()}

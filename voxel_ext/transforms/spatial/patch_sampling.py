@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,19 @@ from monai.config import KeysCollection
 from monai.data import dense_patch_slices
 from monai.transforms import MapTransform, Randomizable, SpatialCrop
 from monai.transforms.traits import MultiSampleTrait
-from monai.utils import convert_data_type, ensure_tuple_rep
+from monai.utils import ensure_tuple_rep
 from numpy.typing import NDArray
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.transforms.spatial.patch_filter import (
+    PatchFilter,
+    PatchFound,
+    PatchMaps,
+    check_count,
+    common_spatial_shape,
+    describe_volume,
+    first_channel,
+)
 
 
 def grid_patches(
@@ -149,25 +157,14 @@ class RandAcceptedCropd(Randomizable, MapTransform, MultiSampleTrait):
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.spatial_size = tuple(spatial_size)
-        self.center_key, self.labeled_key, self.instance_key = center_key, labeled_key, instance_key
-        self.ignore_value, self.min_labeled, self.slack = ignore_value, min_labeled, slack
-        self.min_instances, self.num_samples, self.max_tries = min_instances, num_samples, max_tries
+        self.spatial_size, self.center_key = tuple(spatial_size), center_key
+        self.filter = PatchFilter(labeled_key, ignore_value, min_labeled, slack, instance_key, min_instances)
+        self.num_samples, self.max_tries = num_samples, max_tries
         self.windows: list[tuple[slice, ...]] = []
-        self._check()
-
-    def _check(self) -> None:
-        least = {"min_instances": 0, "num_samples": 1, "max_tries": 1}
-        for name, value in ((name, getattr(self, name)) for name in least):
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least[name]:
-                raise InvalidInputError(f"{name}={value!r}; expected an integer of at least {least[name]}")
-        for name, value in (("min_labeled", self.min_labeled), ("slack", self.slack)):
-            if not isinstance(value, Real) or not 0 <= value <= 1:
-                raise InvalidInputError(f"{name}={value!r}; expected a number from 0 to 1")
+        check_count("num_samples", num_samples, 1)
+        check_count("max_tries", max_tries, 1)
         if not all(_is_positive(size) for size in self.spatial_size):
             raise InvalidInputError(f"spatial_size={self.spatial_size}; expected positive integers")
-        if self.min_instances and self.instance_key is None:
-            raise InvalidInputError(f"min_instances={self.min_instances} needs instance_key")
 
     def randomize(self, data: Mapping[Hashable, Any]) -> None:
         """Draw the windows of one volume.
@@ -181,72 +178,33 @@ class RandAcceptedCropd(Randomizable, MapTransform, MultiSampleTrait):
         """
         shape = self._spatial_shape(data)
         _check_fits(shape, self.spatial_size)
-        weight, ids = self._map(data, self.center_key), self._map(data, self.instance_key)
+        weight, maps = first_channel(data, self.center_key), self.filter.maps(data)
         sampler = None if weight is None else WindowSampler(weight, self.spatial_size)
-        values = self._map(data, self.labeled_key)
-        labeled = None if values is None else values != self.ignore_value
-        self.windows = [self._draw(data, shape, sampler, labeled, ids) for _ in range(self.num_samples)]
+        self.windows = [self._draw(data, shape, sampler, maps) for _ in range(self.num_samples)]
 
     def _draw(
-        self,
-        data: Mapping[Hashable, Any],
-        shape: tuple[int, ...],
-        sampler: WindowSampler | None,
-        labeled: NDArray | None,
-        ids: NDArray | None,
+        self, data: Mapping[Hashable, Any], shape: tuple[int, ...], sampler: WindowSampler | None, maps: PatchMaps
     ) -> tuple[slice, ...]:
         """One accepted window."""
-        best = (-1, -1.0)
+        best = PatchFound()
         for _ in range(self.max_tries):
             window = sampler.draw(self.R) if sampler else draw_uniform_window(shape, self.spatial_size, self.R)
-            accepted, found = self._judge(window, labeled, ids)
+            accepted, found = self.filter.judge(maps, window, self.R)
             if accepted:
                 return window
             best = max(best, found)
-        raise InvalidInputError(self._explain(data, best))
+        volume = describe_volume(data[next(iter(self.key_iterator(data)))])
+        raise InvalidInputError(
+            f"none of {self.max_tries} windows {self.spatial_size} of {volume} {self.filter.explain(best)}. "
+            "Lower min_labeled or min_instances, raise max_tries, or draw the centers by center_key"
+        )
 
     def _spatial_shape(self, data: Mapping[Hashable, Any]) -> tuple[int, ...]:
-        shapes = {key: tuple(data[key].shape[1:]) for key in self.key_iterator(data)}
-        others = [key for key in (self.center_key, self.labeled_key, self.instance_key) if key is not None]
-        for key in others:
-            if key not in data:
-                raise InvalidInputError(f"there is no item {key!r} among {sorted(map(str, data))}")
-            shapes[key] = tuple(data[key].shape[1:])
-        if len(set(shapes.values())) != 1:
-            raise InvalidInputError(f"the items to crop have different spatial shapes: {shapes}")
-        shape = next(iter(shapes.values()))
+        others = [] if self.center_key is None else [self.center_key]
+        shape = common_spatial_shape(data, [*self.key_iterator(data), *others, *self.filter.keys])
         if len(shape) != len(self.spatial_size):
             raise InvalidInputError(f"spatial_size={self.spatial_size} for volumes of spatial shape {shape}")
         return shape
-
-    @staticmethod
-    def _map(data: Mapping[Hashable, Any], key: str | None) -> NDArray | None:
-        """The first channel of an item; None without a key."""
-        return None if key is None else convert_data_type(data[key], np.ndarray)[0][0]
-
-    def _judge(
-        self, window: tuple[slice, ...], labeled: NDArray | None, ids: NDArray | None
-    ) -> tuple[bool, tuple[int, float]]:
-        """Whether a window is accepted, with its number of instances (as far as it matters) and labeled share."""
-        share = 1.0 if labeled is None else int(np.count_nonzero(labeled[window])) / math.prod(self.spatial_size)
-        enough = labeled is None or share > self.min_labeled or self.R.random_sample() < self.slack
-        if not self.min_instances or ids is None:
-            return bool(enough), (0, share)
-        count = int(np.count_nonzero(np.unique(ids[window])))
-        return bool(enough) and count >= self.min_instances, (min(count, self.min_instances), share)
-
-    def _explain(self, data: Mapping[Hashable, Any], best: tuple[int, float]) -> str:
-        first = data[next(iter(self.key_iterator(data)))]
-        file = getattr(first, "meta", {}).get("filename_or_obj")
-        wanted = [f"more than {self.min_labeled:g} of it labeled"] if self.labeled_key is not None else []
-        wanted += [f"{self.min_instances} instances"] if self.min_instances else []
-        count = f" and {best[0]} instances" if self.min_instances else ""
-        return (
-            f"none of {self.max_tries} windows {self.spatial_size} of {file or 'a volume'} with shape "
-            f"{tuple(first.shape[1:])} has {' and '.join(wanted)}; the best has "
-            f"a labeled share of {best[1]:.3g}{count}. "
-            "Lower min_labeled or min_instances, raise max_tries, or draw the centers by center_key"
-        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return ``num_samples`` dictionaries with the cropped items; other items are copied.
