@@ -69,11 +69,10 @@ class GridPatches(Dataset):
         if not len(data):
             raise InvalidInputError("there are no volumes to take patches from")
         random = np.random.RandomState(seed)
-        self.patches = [
-            (index, window)
-            for index in tqdm(range(len(data)), "choosing patches", unit="volume", disable=not progress)
-            for window in self._choose(data[index], random)
-        ]
+        self.patches: list[tuple[int, tuple[slice, ...]]] = []
+        with tqdm(range(len(data)), "choosing patches", unit="volume", disable=not progress) as indices:
+            for index in indices:
+                self.patches += [(index, window) for window in self._choose(data[index], random)]
 
     def _choose(self, volume: Mapping[Hashable, Any], random: np.random.RandomState) -> list[tuple[slice, ...]]:
         """The patches of one volume that are accepted."""
