@@ -314,8 +314,8 @@ def test_segmentation_net_trains(dataset, tmp_path):
 
 def test_cosine_schedule_and_number_of_iterations(dataset, tmp_path):
     train(tmp_path, dataset, lr_scheduler_name="cosine", lr_scheduler_min=1e-4, iterations_per_epoch=4)
-    # half a cosine wave from 1e-3 to 1e-4, after each epoch
-    assert [row["learning_rate"] for row in history(tmp_path)] == pytest.approx([5.5e-4, 1e-4])
+    # half a cosine wave from 1e-3 to 1e-4, at the start of each epoch
+    assert [row["learning_rate"] for row in history(tmp_path)] == pytest.approx([1e-3, 5.5e-4])
     assert iterations(tmp_path) == list(range(1, 9))
 
 
