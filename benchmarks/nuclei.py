@@ -59,7 +59,7 @@ def line(name: str, pred: NDArray, truth: NDArray, wall: float, cpu: float) -> s
     found = f"{int(scores.true_positives[0])} of {len(np.unique(truth)) - 1}, {int(scores.false_positives[0])} false"
     return (
         f"| {name} | {scores.average_precision[0]:.3f} | {scores.f1[0]:.3f} | {scores.average_precision.mean():.3f} | "
-        f"{float(adapted_rand_error(*pair)[0]):.3f} | {found} | {wall / 60:.1f} | {cpu / 60:.1f} |"
+        f"{adapted_rand_error(*pair):.3f} | {found} | {wall / 60:.1f} | {cpu / 60:.1f} |"
     )
 
 
