@@ -244,7 +244,19 @@ def test_optional_items(tmp_path):
         list_volumes(tmp_path, optional_keys={"instances": "ids"})
 
 
-def test_plain_images_have_no_optional_items(tmp_path):
-    for name in ("a.tif", "a_label.tif"):
+def test_optional_items_of_plain_images(tmp_path):
+    keys = {"weight": "weight", "instances": "instances"}
+    for name in ("a.tif", "a_label.tif", "a_weight.tif", "b.tif", "b_label.tif"):
         (tmp_path / name).touch()
-    assert list_volumes(tmp_path, optional_keys={"instances": "ids"}) == list_volumes(tmp_path)
+    assert list_volumes(tmp_path, optional_keys=keys) == [
+        {name: f"{tmp_path}/a{end}.tif" for name, end in (("image", ""), ("label", "_label"), ("weight", "_weight"))},
+        {"image": f"{tmp_path}/b.tif", "label": f"{tmp_path}/b_label.tif"},
+    ]
+    for folder in ("images", "labels", "instances"):
+        (tmp_path / "c" / folder).mkdir(parents=True)
+        (tmp_path / "c" / folder / "a.nii.gz").touch()
+    (entry,) = list_volumes(tmp_path / "c", optional_keys=keys)
+    assert entry == {
+        name: f"{tmp_path}/c/{folder}/a.nii.gz"
+        for name, folder in (("image", "images"), ("label", "labels"), ("instances", "instances"))
+    }

@@ -55,7 +55,8 @@ def list_volumes(
             images with channels) is not compared in shape, such as a table; of a stack, it cannot be listed.
         channels: images are (C, D, H, W): an axis more than ``spatial_dims`` holds channels; the labels may have
             one or not. Load them with ``HDF5Reader(channel_dim=0)`` or ``ZarrReader(channel_dim=0)``.
-        optional_keys: like ``extra_keys``, of items that a volume may have; plain images have none of them.
+        optional_keys: like ``extra_keys``, of items that a volume may have. Of plain image files they are
+            ``<name>_<item>.<suffix>``, or in the subfolder ``<item>s`` (``instances`` for instances).
 
     Returns:
         one dictionary per volume, sorted by file name and position: ``image`` and, where there are such, ``label``,
@@ -73,7 +74,7 @@ def list_volumes(
     wanted |= {} if weight_key is None else {"weight": ensure_tuple(weight_key)}
     extra = {name: ensure_tuple(key) for name, key in (extra_keys or {}).items()}
     optional = {name: ensure_tuple(key) for name, key in (optional_keys or {}).items()}
-    containers, plain = _files(root, tuple(wanted))
+    containers, plain = _files(root, (*wanted, *optional))
     if plain and extra:
         raise InvalidInputError(f"extra_keys={sorted(extra)} are for HDF5 files and zarr stores; {root} has {plain[0]}")
     entries: list[Entry] = []
@@ -96,7 +97,8 @@ def list_volumes(
         raise MissingDataError(f"no file in {root} has an image dataset {list(images)}. " + ". ".join(without))
     for text in without:
         logger.warning("left out, no image dataset %s: %s", list(images), text)
-    return entries + [_plain_entry(file, root, tuple(wanted), require_label) for file in plain]
+    needed = {item: (require_label or item != "label") and item not in optional for item in (*wanted, *optional)}
+    return entries + [_plain_entry(file, root, needed) for file in plain]
 
 
 def _files(root: Path, items: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -178,16 +180,17 @@ def _plain_stem(file: Path) -> str | None:
     return None
 
 
-def _plain_entry(image: Path, root: Path, items: Sequence[str], require_label: bool) -> Entry:
+def _plain_entry(image: Path, root: Path, needed: Mapping[str, bool]) -> Entry:
+    """The entry of an image file with the files of its items; those that are needed must be there."""
     stem = _plain_stem(image) or ""
     entry = {"image": str(image)}
-    for item in items:
+    for item, must in needed.items():
         if image.parent != root and image.parent.parent == root:
-            file = root / f"{item}s" / image.name
+            file = root / f"{item.removesuffix('s')}s" / image.name
         else:
             file = image.with_name(f"{stem}_{item}{image.name[len(stem) :]}")
         if file.is_file():
             entry[item] = str(file)
-        elif require_label or item != "label":
+        elif must:
             raise MissingDataError(f"{image} has no {item}: {file} does not exist")
     return entry
