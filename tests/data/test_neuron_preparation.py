@@ -12,7 +12,7 @@ from skimage.io import imsave
 from voxel_ext.data import list_volumes
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_sources import Volume, list_pairs, load_zyx
-from voxel_ext.data.neuron_volume import NeuronSettings, prepare_volume, reduce_signal_to_noise, resample
+from voxel_ext.data.neuron_volume import NeuronSettings, label_arrays, prepare_volume, reduce_signal_to_noise, resample
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.transforms.label.instance_gaps import instances_to_sparse_labels
 from voxel_ext.transforms.label.sparse_labels import sparse_label_weights
@@ -306,3 +306,11 @@ def test_bad_containers(tmp_path):
     (tmp_path / "d.nrrd").write_text("nonsense")
     with pytest.raises(InvalidInputError, match=r"d\.nrrd cannot be read"):
         load_zyx(tmp_path / "d.nrrd", ())
+
+
+@pytest.mark.parametrize("shift", [0, 2**16, 2**40])
+def test_instance_ids_of_any_size_are_kept(shift):
+    ids = np.zeros((4, 5, 6), np.int64)
+    ids[1:3, 1:3, 1:3], ids[1:3, 1:3, 4:] = 1 + shift, 2 + shift
+    arrays = label_arrays(ids, NeuronSettings(label_kind="instances"))
+    np.testing.assert_array_equal(arrays["instances"], ids)

@@ -147,7 +147,10 @@ def label_arrays(labels: NDArray, settings: NeuronSettings) -> dict[str, NDArray
     dense = {}
     if settings.label_kind == "instances":
         sparse = instances_to_sparse_labels(labels, settings.gap_width, settings.background_distance)
-        dense["instances"] = labels.astype(np.uint16 if labels.max() < 2**16 else np.int32)
+        largest = int(labels.max())
+        dense["instances"] = labels.astype(
+            next((kind for kind in (np.uint16, np.int32) if largest <= np.iinfo(kind).max), np.int64)
+        )
         labels = sparse
     target, weight = sparse_label_weights(
         labels, settings.weight_foreground, settings.weight_gap, settings.scale_xy, settings.scale_z, settings.scale_gap
