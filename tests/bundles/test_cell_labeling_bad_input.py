@@ -364,7 +364,7 @@ def test_class_names_file_of_another_length(dataset, models, tmp_path, count):
     names = tmp_path / "names.txt"
     names.write_text("".join(f"N{number}\n" for number in range(count)))
     message = infer_fails(tmp_path, dataset / "val", class_names_file=str(names))
-    for word in ("final_conv.weight", "(9, 4, 1, 1, 1)", f"({count + 1}, 4, 1, 1, 1)"):
+    for word in ("model.pt tells 9 classes apart", f"there are {count + 1} names", "class_names_file"):
         assert word in message
 
 

@@ -4,6 +4,7 @@ from voxel_ext.engines.batches import prepare_roi_batch, prepare_weighted_batch
 from voxel_ext.engines.cell_labeling import (
     LabelCellsd,
     SaveLabelsd,
+    check_class_names,
     check_classes,
     class_counts,
     rarely_seen,
@@ -22,6 +23,7 @@ __all__ = [
     "WormPairLoss",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_class_names",
     "check_classes",
     "class_counts",
     "match_worms",

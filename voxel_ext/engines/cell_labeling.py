@@ -109,6 +109,28 @@ def check_classes(names: Iterable[str], ckpt_dir: str | os.PathLike[str]) -> Non
         )
 
 
+def check_class_names(checkpoint: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+    """Refuse names whose number is not that of the channels that a network's weights give.
+
+    Args:
+        checkpoint: weights of one of the 3D U-Nets.
+        class_names: of the channels, the background first.
+
+    Raises:
+        MissingDataError: there is no such file.
+        CheckpointError: it cannot be read.
+        InvalidInputError: the numbers differ.
+    """
+    from voxel_ext.handlers.weights import read_weights
+
+    last = read_weights(checkpoint).get("final_conv.weight")
+    if last is not None and len(last) != len(class_names):
+        raise InvalidInputError(
+            f"{checkpoint} tells {len(last)} classes apart, the background included, but there are "
+            f"{len(class_names)} names with it; give class_names_file with the names of its training, one a line"
+        )
+
+
 def rarely_seen(classes: Mapping[str, int | None], min_examples: int) -> tuple[str, ...]:
     """Return the classes that training saw fewer than ``min_examples`` times; none where the counts are not known."""
     return rare_classes({name: count for name, count in classes.items() if count is not None}, min_examples)

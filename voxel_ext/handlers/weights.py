@@ -77,10 +77,19 @@ def load_weights(path: str | os.PathLike[str], network: torch.nn.Module) -> torc
         CheckpointError: the file is unreadable, or of another architecture (says which parameters differ); the
             network is then unchanged.
     """
-    weights = _state_dict(read_checkpoint(path), Path(path))
-    load_state(weights, network, source=str(path))
+    load_state(read_weights(path), network, source=str(path))
     logger.info("weights: %s", path)
     return network
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read the parameters of a network, as :func:`load_weights` takes them.
+
+    Raises:
+        MissingDataError: there is no such file.
+        CheckpointError: the file is unreadable or holds no network weights.
+    """
+    return _state_dict(read_checkpoint(path), Path(path))
 
 
 def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, source: str) -> None:
@@ -123,7 +132,7 @@ def load_trunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.
         MissingDataError: there is no such file.
         CheckpointError: the file is unreadable, has no trunk, or the network has none, or they differ.
     """
-    weights = _state_dict(read_checkpoint(path), Path(path))
+    weights = read_weights(path)
     found = {name[name.index("trunk.") + 6 :]: value for name, value in weights.items() if _IN_TRUNK.match(name)}
     plain = unwrap(network)
     trunk = getattr(getattr(plain, "encoder", plain), "trunk", None)
