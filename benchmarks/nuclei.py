@@ -35,13 +35,14 @@ def main() -> None:
     parser.add_argument("--axis", type=int, default=0, choices=(0, 1, 2), help="axis to divide: z, y or x")
     parser.add_argument("--kept", type=float, default=0.3, help="share at the end of the axis that is kept aside")
     parser.add_argument("--epochs", type=int, default=None, help="other than those of the overlay")
+    parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, help="networks to train")
     arguments = parser.parse_args()
     work = Path(arguments.work).resolve() / f"axis_{arguments.axis}"
     volume = Path(arguments.volume).resolve()
     prepare(volume, work, arguments.axis, arguments.kept)
     truth = _read(next((work / "data" / "val").glob("*.h5")), "instances")
     lines = [("Otsu + watershed", otsu(work), 0.0, 0.0)]
-    for architecture in ARCHITECTURES:
+    for architecture in arguments.architectures:
         wall, cpu = train(work, architecture, arguments.epochs)
         lines.append((architecture, segment(work, architecture), wall, cpu))
     print("| | AP@0.5 | F1@0.5 | mean AP 0.5-0.95 | adapted Rand error | found | training, minutes | CPU minutes |")
