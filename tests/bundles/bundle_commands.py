@@ -24,6 +24,18 @@ def run_command(run_id: str, files: list[str], **override: Any) -> None:
     workflow.finalize()
 
 
+def unmet_properties(bundle: str, training_data: Path, inference_data: Path, **settings: Any) -> dict[str, list[str]]:
+    """What MONAI requires of the workflows of a bundle and does not find, by config."""
+    unmet = {}
+    for name, kind, folder in (("train", "train", training_data), ("inference", "infer", inference_data)):
+        workflow = ConfigWorkflow(
+            configs(bundle, name), workflow_type=kind, logging_file=False, dataset_dir=str(folder), **settings
+        )
+        workflow.initialize()
+        unmet[name] = workflow.check_properties()
+    return unmet
+
+
 def environment() -> dict[str, str]:
     """The environment of a command: this checkout first, one thread."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.cell_labeling_file import DEFAULT_CHANNELS
 from voxel_ext.data.container import READ_ERRORS, check_array, find_array, get_array, open_container
+from voxel_ext.data.naming import files_by_stem
 from voxel_ext.data.worm_volumes import load_plain
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
@@ -72,12 +73,12 @@ def list_cell_sources(folder: str | os.PathLike[str]) -> list[CellSource]:
         InvalidInputError: two files of a folder belong to the same animal.
     """
     root = Path(folder)
-    images = _by_stem(root / "images", IMAGE_SUFFIXES)
+    images = files_by_stem(root / "images", IMAGE_SUFFIXES, "animal")
     if not images:
         raise MissingDataError(f"{root / 'images'} has no images; expected files {', '.join(IMAGE_SUFFIXES)}")
-    rois = _by_stem(root / "rois", IMAGE_SUFFIXES, optional=True)
-    labels = _by_stem(root / "labels", TABLE_SUFFIXES, optional=True)
-    truth = _by_stem(root / "truth", TABLE_SUFFIXES, optional=True)
+    rois = files_by_stem(root / "rois", IMAGE_SUFFIXES, "animal", optional=True)
+    labels = files_by_stem(root / "labels", TABLE_SUFFIXES, "animal", optional=True)
+    truth = files_by_stem(root / "truth", TABLE_SUFFIXES, "animal", optional=True)
     problems = []
     if labels or (root / "labels").is_dir():
         unlabeled = sorted(images.keys() - labels.keys())
@@ -96,23 +97,6 @@ def list_cell_sources(folder: str | os.PathLike[str]) -> list[CellSource]:
     return [
         CellSource(name, path, rois[name], labels.get(name), truth.get(name)) for name, path in sorted(images.items())
     ]
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...], optional: bool = False) -> dict[str, Path]:
-    if not folder.is_dir():
-        if optional:
-            return {}
-        raise MissingDataError(f"the folder {str(folder)!r} does not exist (current folder: {os.getcwd()})")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        endings = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
-        if path.name.startswith(".") or not endings:
-            continue
-        stem = path.name[: -max(map(len, endings))]
-        if stem in found:
-            raise InvalidInputError(f"{found[stem]} and {path} both belong to animal {stem!r}; leave one of them")
-        found[stem] = path
-    return found
 
 
 def _holds_rois(path: Path) -> bool:

@@ -1,13 +1,16 @@
-"""Names of output files after the volumes they were made from."""
+"""Names of output files after the volumes they were made from, and files that belong together by their names."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.data.folder_layout import default_name_formatter
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress, parse_address
+from voxel_ext.errors import InvalidInputError, MissingDataError
 
 USUAL_KEYS = ("", "raw", "data", "0")
 """Dataset names that say nothing about the volume ("0" is level 0 of an OME-Zarr image)."""
@@ -57,3 +60,35 @@ def _split_suffix(file: str) -> tuple[str, str]:
     elif suffix and suffix.lower() not in CONTAINER_SUFFIXES and suffix[1:].isdigit():
         return file, ""  # the fraction of a number, as in sample_0.5
     return stem, suffix
+
+
+def files_by_stem(
+    folder: str | os.PathLike[str], suffixes: Sequence[str], what: str, optional: bool = False
+) -> dict[str, Path]:
+    """List the files of a folder by their names without suffix; hidden files are passed over.
+
+    Args:
+        folder: where to look, not in its subfolders.
+        suffixes: of the names, in lower case; of several that fit, the longest is taken off.
+        what: a file belongs to, for messages, e.g. "worm".
+        optional: the folder may be missing; nothing is listed then.
+
+    Raises:
+        MissingDataError: the folder does not exist.
+        InvalidInputError: two files of one name.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        if optional:
+            return {}
+        raise MissingDataError(f"the folder {str(root)!r} does not exist (current folder: {os.getcwd()})")
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        endings = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
+        if path.name.startswith(".") or not endings:
+            continue
+        stem = path.name[: -max(map(len, endings))]
+        if stem in found:
+            raise InvalidInputError(f"{found[stem]} and {path} both belong to {what} {stem!r}; leave one of them")
+        found[stem] = path
+    return found

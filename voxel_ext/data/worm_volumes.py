@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.container import READ_ERRORS, check_array, find_array, open_container
+from voxel_ext.data.naming import files_by_stem
 from voxel_ext.data.vaa3d import SUFFIXES as VAA3D_SUFFIXES
 from voxel_ext.data.vaa3d import open_vaa3d
 from voxel_ext.data.worm_cubes import channel_index, select_channel
@@ -78,8 +79,8 @@ def list_worms(
         MissingDataError: a folder does not exist, or no worm has both files, or a worm has no label volume.
         InvalidInputError: two files of a folder belong to the same worm.
     """
-    images, tables = _by_stem(image_dir, VOLUME_SUFFIXES), _by_stem(coordinate_dir, (".txt",))
-    labels = {} if label_dir is None else _by_stem(label_dir, VOLUME_SUFFIXES)
+    images, tables = files_by_stem(image_dir, VOLUME_SUFFIXES, "worm"), files_by_stem(coordinate_dir, (".txt",), "worm")
+    labels = {} if label_dir is None else files_by_stem(label_dir, VOLUME_SUFFIXES, "worm")
     names = sorted(images.keys() & tables.keys())
     if not names:
         raise MissingDataError(
@@ -101,22 +102,6 @@ def list_worms(
 def _some(names: Any) -> str:
     listed = sorted(names)
     return (", ".join(listed[:5]) or "none") + (" …" if len(listed) > 5 else "")
-
-
-def _by_stem(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
-    root = Path(folder)
-    if not root.is_dir():
-        raise MissingDataError(f"the folder {str(root)!r} does not exist (current folder: {os.getcwd()})")
-    found: dict[str, Path] = {}
-    for path in sorted(root.iterdir()):
-        endings = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
-        if path.name.startswith(".") or not endings:
-            continue
-        stem = path.name[: -max(map(len, endings))]
-        if stem in found:
-            raise InvalidInputError(f"{found[stem]} and {path} both belong to worm {stem!r}; leave one of them")
-        found[stem] = path
-    return found
 
 
 def load_volume(path: str | os.PathLike[str], channel: int | None = None) -> NDArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import itertools
 import json
 import logging
@@ -21,6 +21,7 @@ from voxel_ext.data.cell_labeling_file import read_cell_header
 from voxel_ext.data.neuron_names import BACKGROUND, read_class_names
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
 from voxel_ext.labeling import (
+    LabelRules,
     RoiProbabilities,
     label_greedy,
     label_optimal,
@@ -165,15 +166,15 @@ class LabelCellsd(Transform):
         pred_key: str = CommonKeys.PRED,
         **rules: Any,
     ) -> None:
-        known = [*inspect.signature(label_greedy).parameters][2:]
-        known.remove("rare_classes")
+        shared = [rule.name for rule in dataclasses.fields(LabelRules) if rule.name != "rare_classes"]
         for name in rules:
-            check_option("rule", name, known)
+            check_option("rule", name, ["max_distance", "max_probability_decrease", *shared])
         self.class_names = list(class_names)
         self.channels = list(channels)
         self.voxel_size = voxel_size
         self.pred_key = pred_key
         self.rules = {**rules, "rare_classes": tuple(rare)}
+        self.shared_rules = {name: self.rules[name] for name in (*shared, "rare_classes") if name in self.rules}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with ``labeling``.
@@ -189,15 +190,13 @@ class LabelCellsd(Transform):
                 f"the network has {rois.probabilities.shape[1]} classes, but there are {len(self.class_names)} class "
                 "names, the background included; give the names it was trained with"
             )
-        of_optimal = inspect.signature(label_optimal).parameters
-        common = {name: value for name, value in self.rules.items() if name in of_optimal}
         animal = LabeledAnimal(
             name=str(data["name"]),
             image=convert_data_type(data[CommonKeys.IMAGE], np.ndarray)[0],
             channels=self.channels,
             roi=convert_data_type(data["roi"], np.ndarray)[0][0],
             greedy=label_greedy(rois, self.class_names, **self.rules),
-            optimal=label_optimal(rois, self.class_names, **common),
+            optimal=label_optimal(rois, self.class_names, **self.shared_rules),
             truth=self._truth(data),
             rois=rois,
             voxel_size=self.voxel_size,

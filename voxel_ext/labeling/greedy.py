@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.labeling.label import REPEATABLE, CellLabel, LabelRules, RoiProbabilities
+from voxel_ext.labeling.label import CellLabel, LabelRules, RoiProbabilities
 
 
 @dataclass
@@ -27,14 +28,7 @@ def label_greedy(
     class_names: Sequence[str],
     max_distance: float = 8.0,
     max_probability_decrease: float = 0.3,
-    min_probability: float = 0.01,
-    ambiguity_threshold: float = 0.1,
-    repeatable: Collection[str] = REPEATABLE,
-    contamination_voxels: int = 10,
-    contamination_fraction: float = 0.2,
-    demoted_confidence: int = 2,
-    rare_classes: Collection[str] = (),
-    excluded_rois: Collection[int] = (),
+    **rules: Any,
 ) -> list[CellLabel]:
     """Label the ROIs of a volume one after the other, the most probable first (Atanas et al. 2024).
 
@@ -55,14 +49,7 @@ def label_greedy(
         class_names: (K,) names; class 0 is the background and is written ``UNKNOWN``.
         max_distance: between the centers of two parts of one cell, voxels (8).
         max_probability_decrease: the most that the next class may cost (0.3).
-        min_probability: classes below it are never given (0.01).
-        ambiguity_threshold: probability of the other side from which the label ends with ``?`` (0.1).
-        repeatable: names for any number of ROIs (granule, glia, UNKNOWN); need not be classes.
-        contamination_voxels: confident voxels of other classes from which an ROI is contaminated (10).
-        contamination_fraction: the same as a fraction of the ROI (0.2).
-        demoted_confidence: the most confidence of alternative, contaminated and rare labels (2).
-        rare_classes: names seen too rarely in training to be trusted (none).
-        excluded_rois: ids of ROIs to leave out (none).
+        rules: any of :class:`~voxel_ext.labeling.label.LabelRules`, by name.
 
     Returns:
         One label per ROI, in the order in which they were decided.
@@ -75,20 +62,11 @@ def label_greedy(
             f"max_distance={max_distance!r} must be at least 0 and "
             f"max_probability_decrease={max_probability_decrease!r} from 0 to 1"
         )
-    rules = LabelRules(
-        min_probability=min_probability,
-        ambiguity_threshold=ambiguity_threshold,
-        repeatable=repeatable,
-        contamination_voxels=contamination_voxels,
-        contamination_fraction=contamination_fraction,
-        demoted_confidence=demoted_confidence,
-        rare_classes=rare_classes,
-        excluded_rois=excluded_rois,
-    )
-    names = rules.names_of(rois, class_names)
-    decisions = _decide(rois, names, rules, max_distance, max_probability_decrease)
+    limits = LabelRules(**rules)
+    names = limits.names_of(rois, class_names)
+    decisions = _decide(rois, names, limits, max_distance, max_probability_decrease)
     return [
-        rules.describe(rois, names, d.row, d.class_index, alternative=d.alternative, merged_with=d.merged_with)
+        limits.describe(rois, names, d.row, d.class_index, alternative=d.alternative, merged_with=d.merged_with)
         for d in decisions
     ]
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.labeling.label import REPEATABLE, CellLabel, LabelRules, RoiProbabilities
+from voxel_ext.labeling.label import CellLabel, LabelRules, RoiProbabilities
 
 
 def label_optimal(
     rois: RoiProbabilities,
     class_names: Sequence[str],
-    min_probability: float = 0.01,
-    ambiguity_threshold: float = 0.1,
-    repeatable: Collection[str] = REPEATABLE,
-    contamination_voxels: int = 10,
-    contamination_fraction: float = 0.2,
-    demoted_confidence: int = 2,
-    rare_classes: Collection[str] = (),
-    excluded_rois: Collection[int] = (),
+    **rules: Any,
 ) -> list[CellLabel]:
     """Label the ROIs of a volume so that the product of the probabilities of their classes is the greatest.
 
@@ -36,14 +30,7 @@ def label_optimal(
     Args:
         rois: probabilities of the ROIs.
         class_names: (K,) names; class 0 is the background and is written ``UNKNOWN``.
-        min_probability: classes below it are never given; also the least worth of ``UNKNOWN`` (0.01).
-        ambiguity_threshold: probability of the other side from which the label ends with ``?`` (0.1).
-        repeatable: names for any number of ROIs (granule, glia, UNKNOWN); need not be classes.
-        contamination_voxels: confident voxels of other classes from which an ROI is contaminated (10).
-        contamination_fraction: the same as a fraction of the ROI (0.2).
-        demoted_confidence: the most confidence of contaminated and rare labels (2).
-        rare_classes: names seen too rarely in training to be trusted (none).
-        excluded_rois: ids of ROIs to leave out (none).
+        rules: any of :class:`~voxel_ext.labeling.label.LabelRules`, by name.
 
     Returns:
         One label per ROI, the most probable first.
@@ -51,26 +38,17 @@ def label_optimal(
     Raises:
         InvalidInputError: names, ids or limits that do not fit, see ``LabelRules``.
     """
-    rules = LabelRules(
-        min_probability=min_probability,
-        ambiguity_threshold=ambiguity_threshold,
-        repeatable=repeatable,
-        contamination_voxels=contamination_voxels,
-        contamination_fraction=contamination_fraction,
-        demoted_confidence=demoted_confidence,
-        rare_classes=rare_classes,
-        excluded_rois=excluded_rois,
-    )
-    names = rules.names_of(rois, class_names)
-    rows, single = rules.rows_of(rois), rules.single(names)
-    classes = optimal_classes(rois.probabilities[rows], single, min_probability)
+    limits = LabelRules(**rules)
+    names = limits.names_of(rois, class_names)
+    rows, single = limits.rows_of(rois), limits.single(names)
+    classes = optimal_classes(rois.probabilities[rows], single, limits.min_probability)
     holder = {k: int(rois.roi_ids[row]) for row, k in zip(rows, classes.tolist(), strict=True) if single[k]}
     labels = []
     for row, k in zip(rows, classes.tolist(), strict=True):
         best = int(rois.probabilities[row].argmax())
         taken = best != k and holder.get(best) is not None
         note = f"{names[best]}({rois.probabilities[row, best]:.2f}) is ROI {holder[best]}." if taken else ""
-        labels.append(rules.describe(rois, names, row, k, note=note))
+        labels.append(limits.describe(rois, names, row, k, note=note))
     return sorted(labels, key=lambda label: (-label.probability, label.roi_id))
 
 
