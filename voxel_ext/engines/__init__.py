@@ -1,6 +1,6 @@
 """What Ignite and MONAI engines cannot express, as small functions."""
 
-from voxel_ext.engines.batches import prepare_roi_batch, prepare_weighted_batch
+from voxel_ext.engines.batches import TargetBatch, prepare_roi_batch, prepare_weighted_batch
 from voxel_ext.engines.cell_labeling import (
     LabelCellsd,
     SaveLabelsd,
@@ -19,6 +19,7 @@ __all__ = [
     "CellMatches",
     "LabelCellsd",
     "SaveLabelsd",
+    "TargetBatch",
     "WormFeatures",
     "WormPairLoss",
     "build_lr_scheduler",

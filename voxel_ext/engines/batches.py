@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -59,6 +60,42 @@ def prepare_roi_batch(
     _check(batch, CommonKeys.IMAGE, ROI)
     image, label = default_prepare_batch(batch, device, non_blocking, **kwargs)
     return image, label, (), {ROI: batch[ROI].to(device=device, non_blocking=non_blocking)}
+
+
+class TargetBatch:
+    """Give an engine the image and, by name, the targets of a multi-task network; its ``prepare_batch``.
+
+    Args:
+        targets: names of the targets.
+    """
+
+    def __init__(self, targets: Iterable[str]) -> None:
+        self.targets = tuple(targets)
+
+    def __call__(
+        self,
+        batch: dict[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Move the image and the targets to the device.
+
+        Args:
+            batch: with ``image`` (B, C, D, H, W) and every target (B, K, D, H, W).
+            device: where to put them.
+            non_blocking: copy from pinned memory while the host goes on.
+            kwargs: passed on to ``torch.Tensor.to``.
+
+        Raises:
+            InvalidInputError: one of the items is missing.
+        """
+        _check(batch, CommonKeys.IMAGE, *self.targets)
+        image, *targets = (
+            batch[key].to(device=device, non_blocking=non_blocking, **kwargs)
+            for key in (CommonKeys.IMAGE, *self.targets)
+        )
+        return image, dict(zip(self.targets, targets, strict=True))
 
 
 def _check(batch: dict[str, torch.Tensor], *keys: str) -> None:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 POLICIES = ("last", "best", "all")
 LAST = "checkpoint_last.pt"
+TRAINED = "trained_network"
+"""State with the network under training where "network" is an average of its weights over time."""
 
 
 class CheckpointHandler:
@@ -40,7 +42,8 @@ class CheckpointHandler:
     Args:
         ckpt_dir: folder of the checkpoints.
         states: what has ``state_dict`` and ``load_state_dict``, by name; ``"network"`` is required, ``"optimizer"``,
-            ``"lr_scheduler"``, ``"early_stopping"`` and ``"history"`` are usual.
+            ``"lr_scheduler"``, ``"early_stopping"`` and ``"history"`` are usual. Where ``"network"`` is an average of
+            the weights over time, ``"trained_network"`` is the one under training.
         policy: ``"last"``, ``"best"`` or ``"all"``.
         validator: the validation engine that computes ``key_metric``.
         key_metric: name of a metric of the validator, the higher the better.
@@ -101,7 +104,9 @@ class CheckpointHandler:
         source = self._source()
         content = None
         if self.load_weights_only:
-            load_weights(str(self.resume), self.states["network"])
+            for name in ("network", TRAINED):
+                if name in self.states:
+                    load_weights(str(self.resume), self.states[name])
         elif source is not None:
             content = read_checkpoint(source)
             self._restore(content, source, engine)

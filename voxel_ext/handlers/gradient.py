@@ -58,7 +58,9 @@ class GradientHandler:
             self._writer = None
 
     def __call__(self, engine: Any) -> None:
-        """Clip and log; gradients that AMP has scaled are unscaled first."""
+        """Clip and log; gradients that AMP has scaled are unscaled first. Nothing while gradients are accumulated."""
+        if not _steps_now(engine):
+            return
         if getattr(engine, "scaler", None) is not None:
             engine.scaler.unscale_(engine.optimizer)
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
@@ -80,3 +82,13 @@ class GradientHandler:
             for name, parameter in self.network.named_parameters():
                 if parameter.grad is not None:
                     self._writer.add_histogram(f"gradient/{name}", parameter.grad, step)
+
+
+def _steps_now(engine: Any) -> bool:
+    """Whether a MONAI trainer makes a step of the optimizer in this iteration."""
+    every = getattr(engine, "accumulation_steps", 1)
+    length = engine.state.epoch_length
+    if length is None:
+        return engine.state.iteration % every == 0
+    number = (engine.state.iteration - 1) % length + 1
+    return number % every == 0 or number == length

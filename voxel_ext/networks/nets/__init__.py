@@ -7,6 +7,7 @@ from voxel_ext.networks.nets.group_trunk import GroupTrunk
 from voxel_ext.networks.nets.group_unet import GroupUNet
 from voxel_ext.networks.nets.matching import MatchingNet, MultiLevelMatchingNet
 from voxel_ext.networks.nets.matching_factory import matching_network
+from voxel_ext.networks.nets.multitask_unet import MultiTaskUNet
 from voxel_ext.networks.nets.stacked_hourglass import StackedHourglass
 from voxel_ext.networks.nets.unet import UNet
 from voxel_ext.networks.nets.unet3d import ResidualUNet3D, ResidualUNetSE3D, UNet3D
@@ -19,6 +20,7 @@ __all__ = [
     "GroupUNet",
     "MatchingNet",
     "MultiLevelMatchingNet",
+    "MultiTaskUNet",
     "ResidualUNet3D",
     "ResidualUNetSE3D",
     "StackedHourglass",
