@@ -113,3 +113,15 @@ def _read_target(name: str, given: Any) -> Target:
     if "channels" not in given:
         raise InvalidInputError(f"targets#{name} has no channels; expected e.g. {{'channels': 1}}, found {dict(given)}")
     return Target(name, **given)
+
+
+def activations(targets: Mapping[str, Mapping[str, Any] | Target]) -> dict[str, str]:
+    """Return the activation of each target, as an inferer takes them."""
+    return {name: target.activation for name, target in read_targets(targets).items()}
+
+
+def storage_types(targets: Mapping[str, Mapping[str, Any] | Target]) -> dict[str, str]:
+    """Return the type to store each target's predictions in: uint8 where the activation bounds them, else float16."""
+    return {
+        name: "float16" if target.activation == "none" else "uint8" for name, target in read_targets(targets).items()
+    }

@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 
-from voxel_ext.engines import prepare_roi_batch, prepare_weighted_batch
+from voxel_ext.engines import TargetBatch, prepare_roi_batch, prepare_weighted_batch
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.losses import neuron_loss
 
@@ -90,3 +90,13 @@ def test_a_trainer_weighs_its_voxels() -> None:
         steps.append(network.weight.detach().clone())
     assert torch.equal(steps[0], steps[1])
     assert not torch.allclose(steps[0], steps[2])
+
+
+def test_targets_by_name():
+    batch = {"image": torch.zeros(1, 1, 2, 2, 2), "sheet": torch.ones(1, 1, 2, 2, 2), "name": ["a"]}
+    image, targets = TargetBatch(["sheet"])(batch, torch.device("cpu"))
+    assert image is batch["image"]
+    assert list(targets) == ["sheet"]
+    assert torch.equal(targets["sheet"], batch["sheet"])
+    with pytest.raises(InvalidInputError, match="no 'normals'"):
+        TargetBatch(["sheet", "normals"])(batch)

@@ -36,6 +36,18 @@ def test_cosine(warmup):
     assert found[8] == pytest.approx(0.01)
 
 
+def test_polynomial():
+    optim = optimizer(0.1)
+    scheduler = build_lr_scheduler("polynomial", optim, minimum=0.01, epochs=8, warmup_epochs=2, power=2)
+    fall = [0.01 + 0.09 * (1 - i / 6) ** 2 for i in range(7)]
+    assert rates(scheduler, optim, [None] * 9) == pytest.approx([0.1 / 3, 0.2 / 3, *fall, 0.01])
+
+
+def test_power_must_be_positive():
+    with pytest.raises(InvalidInputError, match="lr_scheduler_power=0"):
+        build_lr_scheduler("polynomial", optimizer(), power=0)
+
+
 def test_plateau():
     optim = optimizer(0.1)
     scheduler = build_lr_scheduler("plateau", optim, factor=0.5, patience=1, minimum=0.03)

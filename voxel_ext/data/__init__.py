@@ -4,7 +4,8 @@ Importing this package registers the HDF5 and zarr readers and writers with MONA
 """
 
 from voxel_ext.data.address import VolumeAddress, parse_address
-from voxel_ext.data.cell_labeling_dataset import LoadCellVolumed, cell_labeling_lists
+from voxel_ext.data.block_split import split_by_blocks
+from voxel_ext.data.cell_labeling_dataset import LoadCellVolumed, cell_labeling_lists, cell_volume_addresses
 from voxel_ext.data.cell_labeling_file import (
     CellVolume,
     list_cell_volumes,
@@ -16,16 +17,26 @@ from voxel_ext.data.cell_labeling_preparation import prepare_cell_labeling
 from voxel_ext.data.datalist import list_volumes
 from voxel_ext.data.ensure import ensure_dataset
 from voxel_ext.data.grid_patches import GridPatches
+from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.naming import volume_name
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
 from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
+from voxel_ext.data.patch_index import PatchIndex
 from voxel_ext.data.preparation import prepare_synthetic
 from voxel_ext.data.readers import HDF5Reader, ZarrReader, register_readers
 from voxel_ext.data.saving import SaveVolume, SaveVolumed
+from voxel_ext.data.scheduling import block_scheduler
+from voxel_ext.data.sheet_synthetic import prepare_synthetic_sheets, write_sheets
 from voxel_ext.data.splitting import datalists, split_volumes
+from voxel_ext.data.surface_data import SurfaceData, SurfacePatches, surface_volume_dataset, surface_volumes
+from voxel_ext.data.surface_patches import SurfacePatchDataset
+from voxel_ext.data.surface_preparation import prepare_surfaces
+from voxel_ext.data.surface_volumes import SurfaceVolume, read_surface_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.vaa3d import Vaa3DRawReader, open_vaa3d, read_vaa3d, register_vaa3d_reader, write_vaa3d
+from voxel_ext.data.vector_codes import decode_vectors, encode_vectors
+from voxel_ext.data.volume_statistics import normalization_of
 from voxel_ext.data.worm_atlas import (
     align_by_atlas,
     aligned_positions,
@@ -51,10 +62,16 @@ __all__ = [
     "GridPatches",
     "HDF5Reader",
     "HDF5Writer",
+    "LazyVolume",
     "LoadCellVolumed",
     "LoadZyxd",
+    "PatchIndex",
     "SaveVolume",
     "SaveVolumed",
+    "SurfaceData",
+    "SurfacePatchDataset",
+    "SurfacePatches",
+    "SurfaceVolume",
     "SyntheticDataset",
     "SyntheticVolumes",
     "Vaa3DRawReader",
@@ -70,41 +87,54 @@ __all__ = [
     "align_by_atlas",
     "aligned_positions",
     "atlas_worms",
+    "block_scheduler",
     "build_atlas",
     "cell_labeling_lists",
+    "cell_volume_addresses",
     "compare_pairs",
     "cut_worm",
     "datalists",
+    "decode_vectors",
+    "encode_vectors",
     "ensure_dataset",
     "intensity_statistics",
     "list_cell_volumes",
     "list_prepared",
     "list_volumes",
     "name_by_atlas",
+    "normalization_of",
     "open_vaa3d",
+    "open_volume",
     "opposite_roll",
     "parse_address",
     "prepare_cell_labeling",
     "prepare_neurons",
+    "prepare_surfaces",
     "prepare_synthetic",
     "prepare_synthetic_neurons",
     "prepare_synthetic_neuropal",
+    "prepare_synthetic_sheets",
     "prepare_synthetic_worms",
     "prepare_worms",
     "read_cell_header",
     "read_cell_volume",
+    "read_surface_volumes",
     "read_vaa3d",
     "read_worm",
     "read_worm_header",
     "read_worm_table",
     "require_valid_worms",
     "reverse_axes",
+    "split_by_blocks",
     "split_volumes",
+    "surface_volume_dataset",
+    "surface_volumes",
     "validate_worms",
     "volume_name",
     "worm_lists",
     "worm_statistics",
     "write_cell_volume",
+    "write_sheets",
     "write_vaa3d",
     "write_worm",
     "write_worm_table",

@@ -181,3 +181,29 @@ class LoadCellVolumed(Transform):
             "true_class": torch.from_numpy(true_class),
             "name": Path(path).stem,
         }
+
+
+def cell_volume_addresses(files: Sequence[str | os.PathLike[str]], channels: Sequence[str]) -> list[Entry]:
+    """Return the addresses of the images of prepared animals, for inference without loading them.
+
+    Args:
+        files: the animals.
+        channels: names of the network's channels.
+
+    Returns:
+        entries ``{"image": address}``.
+
+    Raises:
+        InvalidInputError: a file has other channels, or in another order; or is damaged.
+        MissingDataError: there is no such file.
+    """
+    entries = []
+    for file in files:
+        there = read_cell_header(file).channels
+        if list(there) != list(channels):
+            raise InvalidInputError(
+                f"{file} has the channels {', '.join(there)}; the network was trained with {', '.join(channels)}, and "
+                "block by block they are not chosen or put in order. Prepare the animals with these channels"
+            )
+        entries.append({"image": f"{file}/raw"})
+    return entries

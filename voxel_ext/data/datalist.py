@@ -11,7 +11,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
-from voxel_ext.data.container import check_array, describe, get_array, multiscale_array, open_container
+from voxel_ext.data.container import check_array, describe, get_node, is_array, multiscale_array, open_container
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def list_volumes(
 
     Args:
         dataset_dir: the folder or file.
-        image_key: name of the image dataset, or several to try in this order. Level 0 of an OME-Zarr image is found
-            without a name.
+        image_key: name of the image dataset, or several to try in this order; the name of an OME-Zarr image in a store
+            means its level 0. Level 0 of a store that is an OME-Zarr image is found without a name.
         label_key: likewise for the label.
         spatial_dims: 2 or 3.
         require_label: False to list volumes without a label as well.
@@ -125,11 +125,13 @@ def _files(root: Path, items: Sequence[str]) -> tuple[list[Path], list[Path]]:
 
 
 def _find(root: Any, file: str, keys: Sequence[str], default: Any | None) -> tuple[VolumeAddress, Any] | None:
-    """The first of some datasets that is there, as address and array."""
+    """The first of some datasets, or OME-Zarr images, that is there, as address and array."""
     for key in keys:
-        array = get_array(root, key)
+        address = VolumeAddress(file, key.strip("/"))
+        node = get_node(root, key)
+        array = node if node is None or is_array(node) else multiscale_array(node, address)
         if array is not None:
-            return VolumeAddress(file, key.strip("/")), array
+            return address, array
     return None if default is None else (VolumeAddress(file, default.name.strip("/")), default)
 
 

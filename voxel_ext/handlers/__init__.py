@@ -8,10 +8,12 @@ from voxel_ext.handlers.history import HistoryHandler, read_history
 from voxel_ext.handlers.instance_report import InstanceReportHandler
 from voxel_ext.handlers.labeling_metrics import LabelingMetricsHandler
 from voxel_ext.handlers.labeling_report import LabelingReportHandler
+from voxel_ext.handlers.loss_parts import LossPartsHandler
 from voxel_ext.handlers.pixel_wise_iou import PixelWiseMeanIoUHandler
 from voxel_ext.handlers.progress import ProgressBarHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
+from voxel_ext.handlers.target_metrics import other_metrics, pick_metric, target_metrics
 from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.handlers.worm_reconstruction import WormReconstructionHandler
@@ -25,6 +27,7 @@ __all__ = [
     "InstanceReportHandler",
     "LabelingMetricsHandler",
     "LabelingReportHandler",
+    "LossPartsHandler",
     "PixelWiseMeanIoUHandler",
     "ProgressBarHandler",
     "ReconstructionReportHandler",
@@ -35,7 +38,10 @@ __all__ = [
     "WormReportHandler",
     "load_trunk",
     "load_weights",
+    "other_metrics",
+    "pick_metric",
     "read_checkpoint",
     "read_history",
     "save_checkpoint",
+    "target_metrics",
 ]

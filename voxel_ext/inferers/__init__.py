@@ -1,11 +1,20 @@
 """Inference beyond MONAI's inferers."""
 
+from voxel_ext.inferers.blockwise import BlockwiseInferer
 from voxel_ext.inferers.roi import RoiAccumulator, RoiProbabilities, roi_probabilities
 from voxel_ext.inferers.roi_inferer import RoiInferer
+from voxel_ext.inferers.scaling import LinearScaling, Normalizing, PercentileScaling
+from voxel_ext.inferers.volumes import BlockwiseResult, infer_volumes
 
 __all__ = [
+    "BlockwiseInferer",
+    "BlockwiseResult",
+    "LinearScaling",
+    "Normalizing",
+    "PercentileScaling",
     "RoiAccumulator",
     "RoiInferer",
     "RoiProbabilities",
+    "infer_volumes",
     "roi_probabilities",
 ]

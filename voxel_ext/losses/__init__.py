@@ -12,22 +12,30 @@ from voxel_ext.losses.linear_assignment import (
 from voxel_ext.losses.masked import MaskedLoss
 from voxel_ext.losses.matching_cost import feature_cost
 from voxel_ext.losses.matching_factory import matching_loss
+from voxel_ext.losses.multi_task import MultiTaskLoss
 from voxel_ext.losses.neuron_factory import BCEDiceLoss, neuron_loss
 from voxel_ext.losses.pixel_wise import PixelWiseCrossEntropyLoss
 from voxel_ext.losses.segmentation import SegmentationLoss, positive_class_weight, segmentation_loss
 from voxel_ext.losses.sinkhorn import SinkhornMatchingLoss, log_sinkhorn
+from voxel_ext.losses.task_weighting import GradientNormalization, UncertaintyWeighting
+from voxel_ext.losses.vector_field import AngularLoss, MaskedCosineLoss
 from voxel_ext.losses.weighted import WeightedCrossEntropyLoss, WeightedSmoothL1Loss
 
 __all__ = [
+    "AngularLoss",
     "BCEDiceLoss",
     "BoundaryWeightedDiceLoss",
     "ContrastiveMatchingLoss",
     "DeepSupervisedLoss",
+    "GradientNormalization",
     "LinearAssignmentLoss",
+    "MaskedCosineLoss",
     "MaskedLoss",
+    "MultiTaskLoss",
     "PixelWiseCrossEntropyLoss",
     "SegmentationLoss",
     "SinkhornMatchingLoss",
+    "UncertaintyWeighting",
     "WeightedCrossEntropyLoss",
     "WeightedSmoothL1Loss",
     "blackbox_assignment",

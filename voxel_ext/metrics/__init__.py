@@ -4,6 +4,7 @@ IoU, Dice, precision, recall and accuracy of masks are MONAI's ``ConfusionMatrix
 ``"f1 score"``, ``"precision"``, ``"recall"`` and ``"accuracy"``.
 """
 
+from voxel_ext.metrics.angular_error import AngularError, angles
 from voxel_ext.metrics.instance_detection import InstanceDetectionRate, best_instance_iou, instance_iou
 from voxel_ext.metrics.instance_scores import InstanceScores, instance_scores, panoptic_quality
 from voxel_ext.metrics.instance_segmentation import (
@@ -19,6 +20,7 @@ from voxel_ext.metrics.pixel_wise_iou import PixelWiseMeanIoU
 
 __all__ = [
     "AdaptedRandError",
+    "AngularError",
     "BoundaryAveragePrecision",
     "InstanceAveragePrecision",
     "InstanceDetectionRate",
@@ -28,6 +30,7 @@ __all__ = [
     "PixelWiseMeanIoU",
     "VariationOfInformation",
     "adapted_rand_error",
+    "angles",
     "best_instance_iou",
     "instance_iou",
     "instance_scores",

@@ -2,12 +2,14 @@
 
 from voxel_ext.synthetic.neuropal import NeuroPAL
 from voxel_ext.synthetic.optic_lobe import OpticLobe, OpticLobe2D
+from voxel_ext.synthetic.sheets import Sheets
 from voxel_ext.synthetic.worm import Worm, WormShapeModel
 
 __all__ = [
     "NeuroPAL",
     "OpticLobe",
     "OpticLobe2D",
+    "Sheets",
     "Worm",
     "WormShapeModel",
 ]

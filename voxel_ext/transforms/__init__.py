@@ -1,6 +1,7 @@
 """Array transforms and their dictionary wrappers."""
 
 from voxel_ext.transforms.intensity import (
+    IntensityNormalization,
     RandContrast,
     RandContrastd,
     RandGradualGaussianBlur,
@@ -40,7 +41,12 @@ from voxel_ext.transforms.label import (
     relabel_consecutive,
     sparse_label_weights,
 )
-from voxel_ext.transforms.post import ProbabilityToInstances, ProbabilityToInstancesd, probability_to_instances
+from voxel_ext.transforms.post import (
+    ActivateTargetsd,
+    ProbabilityToInstances,
+    ProbabilityToInstancesd,
+    probability_to_instances,
+)
 from voxel_ext.transforms.spatial import (
     AffineRanges,
     Deformation,
@@ -54,8 +60,16 @@ from voxel_ext.transforms.spatial import (
     grid_patches,
     rotate_about_x,
 )
+from voxel_ext.transforms.vector import (
+    RandAffineVectord,
+    RandCubeRotationVectord,
+    RandElasticVectord,
+    RandFlipVectord,
+    RandRotate90Vectord,
+)
 
 __all__ = [
+    "ActivateTargetsd",
     "AffineRanges",
     "BlobsToMask",
     "BlobsToMaskd",
@@ -63,6 +77,7 @@ __all__ = [
     "ConnectedComponents",
     "ConnectedComponentsd",
     "Deformation",
+    "IntensityNormalization",
     "LabelToAffinities",
     "LabelToAffinitiesd",
     "LabelToBoundary",
@@ -70,14 +85,19 @@ __all__ = [
     "ProbabilityToInstances",
     "ProbabilityToInstancesd",
     "RandAcceptedCropd",
+    "RandAffineVectord",
     "RandBend",
     "RandBendd",
     "RandContrast",
     "RandContrastd",
+    "RandCubeRotationVectord",
+    "RandElasticVectord",
+    "RandFlipVectord",
     "RandGradualGaussianBlur",
     "RandGradualGaussianBlurd",
     "RandPoissonNoise",
     "RandPoissonNoised",
+    "RandRotate90Vectord",
     "RandWormRotation",
     "RandWormRotationd",
     "ReflectPadd",

@@ -7,10 +7,12 @@ from voxel_ext.transforms.intensity.gradual_blur import (
     gradual_gaussian_blur,
 )
 from voxel_ext.transforms.intensity.noise import RandPoissonNoise, RandPoissonNoised, poisson_noise
+from voxel_ext.transforms.intensity.normalization import IntensityNormalization
 from voxel_ext.transforms.intensity.soft_mask import SoftMask, SoftMaskd, mask_distance, soft_mask_weight
 from voxel_ext.transforms.intensity.validate import ValidateImage, ValidateImaged, check_image
 
 __all__ = [
+    "IntensityNormalization",
     "RandContrast",
     "RandContrastd",
     "RandGradualGaussianBlur",

@@ -5,5 +5,6 @@ from voxel_ext.transforms.post.instances import (
     ProbabilityToInstancesd,
     probability_to_instances,
 )
+from voxel_ext.transforms.post.targets import ActivateTargetsd
 
-__all__ = ["ProbabilityToInstances", "ProbabilityToInstancesd", "probability_to_instances"]
+__all__ = ["ActivateTargetsd", "ProbabilityToInstances", "ProbabilityToInstancesd", "probability_to_instances"]
