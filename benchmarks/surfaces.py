@@ -1,8 +1,8 @@
 """``python -m benchmarks.surfaces``: sheets and their normals in synthetic scans that were not seen in training.
 
 The commands of the bundle ``surface_multitask`` prepare data, train a network (unless the work folder has it) and
-predict volumes of another seed block by block. Beside the network stands what needs no training: Otsu's threshold of the
-image between two Gaussian scales, and normals by the image's structure tensor, with the best of the scales tried.
+predict volumes of another seed block by block. Beside the network stands what needs no training, with the best of the
+scales tried: Otsu's threshold of the image between two Gaussian scales, and normals by the image's structure tensor.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ def stored(path, name):
 def test_masks_by_blocks_equal_the_whole(masks, tmp_path, method):
     out = tmp_path / "out"
     options = {"sigma": 1.0, "max_distance": 3.0, "band": 1.0, "voxel_size": (1.5, 1.0, 1.0)}
-    report = prepare_surfaces(masks, out, method=method, normals_dtype="float32", chunks=(8, 12, 14), **options, **QUIET)
+    report = prepare_surfaces(
+        masks, out, method=method, normals_dtype="float32", chunks=(8, 12, 14), **options, **QUIET
+    )
     assert report.made == ["train/a.zarr", "val/b.zarr"]
     path = out / "train" / "a.zarr"
     assert np.array_equal(stored(path, "image")[:], image())

@@ -36,3 +36,19 @@ def test_kind_and_settings(name, kind):
 def test_bad_settings(arguments, message):
     with pytest.raises(InvalidInputError, match=message):
         build_optimizer(network=torch.nn.Linear(1, 1), **arguments)
+
+
+def test_other_parameters_are_trained_without_decay():
+    net, loss = torch.nn.Linear(2, 1), torch.nn.ParameterList([torch.ones(2)])
+    groups = build_optimizer("adamw", net, 1e-2, 0.5, undecayed=loss).param_groups
+    assert [(len(group["params"]), group["lr"], group["weight_decay"]) for group in groups] == [
+        (2, 1e-2, 0.5),
+        (1, 1e-2, 0.0),
+    ]
+    assert len(build_optimizer("adamw", net, 1e-2, 0.5, undecayed=torch.nn.ReLU()).param_groups) == 1
+
+
+def test_nesterov_momentum():
+    optimizer = build_optimizer("nesterov", torch.nn.Linear(2, 1), 1e-2)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0.99, True)
