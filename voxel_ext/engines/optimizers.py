@@ -30,8 +30,8 @@ def build_optimizer(
     """Build a torch optimizer over all trainable parameters of ``network``.
 
     Args:
-        name: ``"adam"``, ``"adamw"``, ``"rmsprop"``, ``"sgd"``, or ``"nesterov"``: SGD with a Nesterov momentum of 0.99,
-            as in nnU-Net (Isensee et al. 2021).
+        name: ``"adam"``, ``"adamw"``, ``"rmsprop"``, ``"sgd"``, or ``"nesterov"``: SGD with a Nesterov momentum of
+            0.99, as in nnU-Net (Isensee et al. 2021).
         network: the network to train.
         learning_rate: positive.
         weight_decay: L2 penalty (decoupled for ``"adamw"``), zero or positive.

@@ -66,6 +66,12 @@ from voxel_ext.transforms.vector import (
     RandElasticVectord,
     RandFlipVectord,
     RandRotate90Vectord,
+    affine_vectors,
+    elastic_vectors,
+    flip_vectors,
+    rotate90_vectors,
+    turn_vectors,
+    turn_volume,
 )
 
 __all__ = [
@@ -111,9 +117,12 @@ __all__ = [
     "ValidateImage",
     "ValidateImaged",
     "adjust_contrast",
+    "affine_vectors",
     "bending_coefficients",
     "check_image",
     "connected_components",
+    "elastic_vectors",
+    "flip_vectors",
     "gradual_gaussian_blur",
     "grid_patches",
     "instances_to_sparse_labels",
@@ -123,7 +132,10 @@ __all__ = [
     "poisson_noise",
     "probability_to_instances",
     "relabel_consecutive",
+    "rotate90_vectors",
     "rotate_about_x",
     "soft_mask_weight",
     "sparse_label_weights",
+    "turn_vectors",
+    "turn_volume",
 ]

@@ -134,9 +134,11 @@ def test_orientation_by_direction_and_by_a_line():
     line = np.array([[2.0, 1, 1], [2.0, 1, 9], [2.0, 9, 9]])
     away = orient_normals(normals, line, voxel_size=(2, 1, 1), origin=(3, 0, 1))
     dense = np.concatenate([line[0] + t * (line[1] - line[0]) for t in np.linspace(0, 1, 4001)[:, None, None]])
-    dense = np.concatenate([dense] + [line[1] + t * (line[2] - line[1]) for t in np.linspace(0, 1, 4001)[:, None, None]])
+    dense = np.concatenate(
+        [dense] + [line[1] + t * (line[2] - line[1]) for t in np.linspace(0, 1, 4001)[:, None, None]]
+    )
     for index in np.ndindex(4, 5, 6):
-        offsets = (np.array(index) + (3, 0, 1) - dense.reshape(-1, 3)) * (2, 1, 1)
+        offsets = (np.add(index, (3, 0, 1)) - dense.reshape(-1, 3)) * (2, 1, 1)
         nearest = offsets[(offsets**2).sum(axis=1).argmin()]
         assert away[(slice(None), *index)] @ nearest > -1e-2
 

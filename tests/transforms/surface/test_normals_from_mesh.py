@@ -107,7 +107,9 @@ def test_normals_between_vertices_are_interpolated():
 def test_normals_are_those_of_physical_space():
     # the sphere of radius 12 micrometers, voxels of (3, 1, 1)
     vertices, faces = uv_sphere(np.array([5.0, 15, 15]), np.array([4.0, 12, 12]))
-    offset = (grid((11, 31, 31)) - np.array([5.0, 15, 15]).reshape(3, 1, 1, 1)) * np.array([3, 1, 1]).reshape(3, 1, 1, 1)
+    offset = (grid((11, 31, 31)) - np.array([5.0, 15, 15]).reshape(3, 1, 1, 1)) * np.array([3, 1, 1]).reshape(
+        3, 1, 1, 1
+    )
     radius = np.linalg.norm(offset, axis=0)
     normals, sheet = normals_from_mesh(vertices, faces, (11, 31, 31), voxel_size=(3, 1, 1))
     assert degrees(normals, offset / np.maximum(radius, 1e-9)).max() < 2

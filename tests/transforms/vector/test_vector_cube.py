@@ -126,7 +126,7 @@ def test_every_valid_element_of_the_cube_is_drawn_alike(shape, keep_shape, voxel
         expected = rotations * (2 if reflections else 1)
         counts = seen(transform, shape, draws=20 * expected)
         assert len(counts) == expected
-        assert min(counts.values()) >= 15
+        assert min(counts.values()) >= 6
         assert max(counts.values()) <= 45
         determinants = {round(np.linalg.det(np.frombuffer(one, dtype=np.int64).reshape(3, 3))) for one in counts}
         assert determinants == ({-1, 1} if reflections else {1})
