@@ -31,7 +31,8 @@ from voxel_ext.data.sheet_synthetic import prepare_synthetic_sheets, write_sheet
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.surface_data import SurfaceData, SurfacePatches, surface_volume_dataset, surface_volumes
 from voxel_ext.data.surface_patches import SurfacePatchDataset
-from voxel_ext.data.surface_preparation import prepare_surfaces
+from voxel_ext.data.surface_preparation import SurfaceReport, prepare_surfaces
+from voxel_ext.data.surface_sources import read_mesh
 from voxel_ext.data.surface_volumes import SurfaceVolume, read_surface_volumes
 from voxel_ext.data.synthetic_volumes import SyntheticDataset, SyntheticVolumes
 from voxel_ext.data.vaa3d import Vaa3DRawReader, open_vaa3d, read_vaa3d, register_vaa3d_reader, write_vaa3d
@@ -71,6 +72,7 @@ __all__ = [
     "SurfaceData",
     "SurfacePatchDataset",
     "SurfacePatches",
+    "SurfaceReport",
     "SurfaceVolume",
     "SyntheticDataset",
     "SyntheticVolumes",
@@ -118,6 +120,7 @@ __all__ = [
     "prepare_worms",
     "read_cell_header",
     "read_cell_volume",
+    "read_mesh",
     "read_surface_volumes",
     "read_vaa3d",
     "read_worm",

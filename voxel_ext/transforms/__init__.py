@@ -60,6 +60,7 @@ from voxel_ext.transforms.spatial import (
     grid_patches,
     rotate_about_x,
 )
+from voxel_ext.transforms.surface import SurfaceMesh, normals_from_mask, normals_from_mesh, orient_normals
 from voxel_ext.transforms.vector import (
     RandAffineVectord,
     RandCubeRotationVectord,
@@ -114,6 +115,7 @@ __all__ = [
     "SoftMaskd",
     "SparseLabelWeights",
     "SparseLabelWeightsd",
+    "SurfaceMesh",
     "ValidateImage",
     "ValidateImaged",
     "adjust_contrast",
@@ -129,6 +131,9 @@ __all__ = [
     "label_affinities",
     "label_boundaries",
     "mask_distance",
+    "normals_from_mask",
+    "normals_from_mesh",
+    "orient_normals",
     "poisson_noise",
     "probability_to_instances",
     "relabel_consecutive",
