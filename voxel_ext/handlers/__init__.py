@@ -1,5 +1,6 @@
 """Ignite event handlers: progress, random states, history, checkpoints, early stopping, report."""
 
+from voxel_ext.handlers.blockwise_report import report_blockwise
 from voxel_ext.handlers.checkpoint import CheckpointHandler
 from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
 from voxel_ext.handlers.epoch_seed import EpochSeedHandler
@@ -13,6 +14,8 @@ from voxel_ext.handlers.pixel_wise_iou import PixelWiseMeanIoUHandler
 from voxel_ext.handlers.progress import ProgressBarHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
+from voxel_ext.handlers.surface_report import SurfaceReportHandler
+from voxel_ext.handlers.target_animation import TargetAnimationHandler
 from voxel_ext.handlers.target_metrics import other_metrics, pick_metric, target_metrics
 from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
@@ -33,6 +36,8 @@ __all__ = [
     "ReconstructionReportHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",
+    "SurfaceReportHandler",
+    "TargetAnimationHandler",
     "WormMatchingHandler",
     "WormReconstructionHandler",
     "WormReportHandler",
@@ -42,6 +47,7 @@ __all__ = [
     "pick_metric",
     "read_checkpoint",
     "read_history",
+    "report_blockwise",
     "save_checkpoint",
     "target_metrics",
 ]

@@ -17,6 +17,9 @@ from voxel_ext.targets import Target
 from voxel_ext.visualize.slice_walk import gif_bytes
 from voxel_ext.visualize.surface_report import target_frames
 
+# every validation writes an animation: a few hundred kilobytes each
+_MAX_FRAMES, _MIN_SIDE = 32, 96
+
 
 class TargetAnimationHandler:
     """Write an animation per target of the first sample of every validation to TensorBoard: input, truth, prediction.
@@ -28,7 +31,8 @@ class TargetAnimationHandler:
         targets: the network's, as :func:`~voxel_ext.targets.read_targets` takes them.
         log_dir: TensorBoard folder.
         interval: write in every so many epochs.
-        max_size: the most voxels along each axis; of larger samples the central box.
+        max_size: the most voxels along each axis; of larger samples the central box. An animation has at
+            most 32 evenly spaced slices.
         ignore_label: value of masks and classes where nothing is known, drawn as background.
         image_key: key of the image (C, D, H, W) in ``engine.state.output``.
         label_key: key of the mapping of truths, see :class:`~voxel_ext.handlers.SurfaceReportHandler`.
@@ -94,9 +98,8 @@ class TargetAnimationHandler:
         writer = SummaryWriter(self.log_dir)
         try:
             for target in volume["targets"]:
-                add_animation(
-                    writer, f"animation_{target}", target_frames(volume, target), engine.state.epoch, self.fps
-                )
+                frames = target_frames(volume, target, _MAX_FRAMES, _MIN_SIDE)
+                add_animation(writer, f"animation_{target}", frames, engine.state.epoch, self.fps)
         finally:
             writer.close()
 

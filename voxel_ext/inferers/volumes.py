@@ -6,9 +6,8 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from voxel_ext.data.address import VolumeAddress, parse_address
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
@@ -20,11 +19,10 @@ from voxel_ext.inferers.blockwise import BlockwiseInferer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BlockwiseResult:
+class BlockwiseResult(NamedTuple):
     """A volume and where its result is.
 
-    Args:
+    Attributes:
         name: of the volume.
         source: the volume.
         store: zarr store of the result.

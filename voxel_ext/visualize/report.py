@@ -185,7 +185,7 @@ def _volume(volume: Mapping[str, Any], index: int) -> str:
     voxel_size = volume.get("voxel_size")
     instances = bool(volume.get("instances", False))
     frames = viewer_frames(image, masks, check_voxel_size(voxel_size, image.ndim), instances)
-    views = _viewer(name, frames, instances)
+    views = viewer_element(name, frames, instances)
     if image.ndim == 3 and index < _SCENES:
         scene = volume_scene(
             image, masks.get("prediction"), masks.get("truth"), voxel_size, f"scene-{index}", instances=instances
@@ -213,8 +213,17 @@ def _volume(volume: Mapping[str, Any], index: int) -> str:
     )
 
 
-def _viewer(name: str, frames: dict[str, Any], instances: bool = False) -> str:
-    """The layers of a slice above each other, a slider, and a box to tick per mask."""
+def viewer_element(name: str, frames: dict[str, Any], instances: bool = False) -> str:
+    """Return the layers of a slice above each other, a slider that steps and plays, and a box to tick per mask.
+
+    Args:
+        name: of the volume.
+        frames: as :func:`~voxel_ext.visualize.viewer.viewer_frames` gives them, the masks may be missing.
+        instances: as for that function.
+
+    Returns:
+        HTML for a page of :func:`write_report`, which has the script.
+    """
     last = len(frames["slices"]) - 1
     # outlines lie above the tints
     order = ("image", "prediction", "truth") if instances else ("image", "truth", "prediction")
@@ -235,11 +244,12 @@ def _viewer(name: str, frames: dict[str, Any], instances: bool = False) -> str:
         for layer in layers[1:]
     )
     hidden = "" if last else " hidden"
-    aspect = frames.pop("width") / frames.pop("height")
+    aspect = frames["width"] / frames["height"]
+    slices = {key: frames[key] for key in ("slices", "start", *layers)}
     return (
         f'<figure class="viewer"><div class="stage" style="aspect-ratio:{aspect:.4f};max-width:{460 * aspect:.0f}px">'
         f'{pictures}</div><div class="controls"{hidden}><input type="range" min="0" max="{last}" '
         f'value="{frames["start"]}" aria-label="slice of {_text(name)}"><output></output>'
         f'<button type="button">Play</button></div><div class="controls">{boxes}</div>'
-        f'<script type="application/json">{json.dumps(frames)}</script></figure>'
+        f'<script type="application/json">{json.dumps(slices)}</script></figure>'
     )
