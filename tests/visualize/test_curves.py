@@ -10,7 +10,7 @@ HISTORY = [
     {"epoch": 1, "train_loss": 0.9, "learning_rate": 1e-3},
     {"epoch": 1, "val_loss": 0.8, "val_iou": 0.3, "seconds": 4},
     {"epoch": 2, "train_loss": float("nan"), "val_iou": None, "remark": "resumed"},
-    {"epoch": 3, "train_loss": 0.4, "val_iou": 0.5},
+    {"epoch": 3, "train_loss": 0.4, "val_iou": 0.5, "val_normals_angle": 7},
 ]
 
 
@@ -20,6 +20,7 @@ def test_keys_find_their_panels_and_gaps_are_left_out():
     assert panels["metrics"] == {"val_iou": [(1, 0.3), (3, 0.5)]}
     assert panels["learning rate"] == {"learning_rate": [(1, 1e-3)]}
     assert panels["other"] == {"seconds": [(1, 4)]}
+    assert panels["angles (degrees)"] == {"val_normals_angle": [(3, 7)]}
 
 
 def test_a_resumed_run_replaces_the_epochs_it_repeats():

@@ -25,6 +25,7 @@ _PALETTE = (
     "#84cc16",
 )
 _RATES = ("learning_rate", "lr")
+_ANGLES = "angles (degrees)"
 
 Curve = list[tuple[float, float]]
 
@@ -32,9 +33,9 @@ Curve = list[tuple[float, float]]
 def learning_curves(history: Iterable[Mapping[str, object]]) -> str:
     """Draw loss, metrics and learning rate over epochs.
 
-    Keys with ``loss`` in them share one panel, other keys that start with ``train_``, ``val_`` or ``test_`` the second,
-    ``learning_rate`` or ``lr`` has the third, and whatever else is numeric the fourth. Panels without data are left
-    out. Rows of one epoch are merged, the later row wins, as when a run was resumed.
+    Keys with ``loss`` in them share one panel, those with ``angle`` another, other keys that start with ``train_``,
+    ``val_`` or ``test_`` a third; ``learning_rate`` or ``lr`` has the fourth, and whatever else is numeric the fifth.
+    Panels without data are left out. Rows of one epoch are merged, the later row wins, as when a run was resumed.
 
     Args:
         history: rows such as ``{"epoch": 3, "train_loss": 0.5, "val_iou": 0.4, "learning_rate": 1e-3}``; any key but
@@ -75,7 +76,8 @@ def _merge(history: Iterable[Mapping[str, object]]) -> dict[float, dict[str, obj
 
 def _panels(rows: dict[float, dict[str, object]]) -> dict[str, dict[str, Curve]]:
     """Title of a panel -> name of a curve -> its points."""
-    panels: dict[str, dict[str, Curve]] = {"loss": {}, "metrics": {}, "learning rate": {}, "other": {}}
+    titles = ("loss", "metrics", _ANGLES, "learning rate", "other")
+    panels: dict[str, dict[str, Curve]] = {title: {} for title in titles}
     for epoch, row in rows.items():
         for key, value in row.items():
             number = _number(value)
@@ -89,6 +91,8 @@ def _panel_of(key: str) -> str:
         return "loss"
     if key.lower() in _RATES:
         return "learning rate"
+    if "angle" in key.lower():
+        return _ANGLES
     return "metrics" if key.startswith(("train_", "val_", "test_")) else "other"
 
 
