@@ -40,11 +40,13 @@ def _rows(path: Path, size: int, chunk: int, bounds: list[range], repeats: int) 
     index = PatchIndex(PATCH, STRIDE, MIN_BBOX, MIN_RATIO, progress=False)
     # once before the clock runs, which also tells what is read
     found, ours = _with_boxes(lambda: index.find(path))
-    if not np.array_equal(found, read_every_patch(path, bounds)):
-        raise RuntimeError("patch_index: other patches than by reading each of them")
+    expected: list[np.ndarray] = []
     pairs = [
-        (seconds(lambda: index.find(path)), seconds(lambda: read_every_patch(path, bounds))) for _ in range(repeats)
+        (seconds(lambda: index.find(path)), seconds(lambda: expected.append(read_every_patch(path, bounds))))
+        for _ in range(repeats)
     ]
+    if not np.array_equal(found, expected[0]):
+        raise RuntimeError("patch_index: other patches than by reading each of them")
     patches = [tuple(slice(s, s + PATCH) for s in start) for start in itertools.product(*bounds)]
     stored = _stored_chunks(path)
     label = f"{size}³ sheets, chunks of {chunk}³, {len(stored)} of {(size // chunk) ** 3} stored"

@@ -6,7 +6,7 @@ import pytest
 
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.networks.activations import ACTIVATIONS
-from voxel_ext.targets import ACTIVATION_NAMES, Target, activations, read_targets, storage_types
+from voxel_ext.targets import ACTIVATION_NAMES, Target, activations, component_orders, read_targets, storage_types
 
 
 def test_defaults_follow_the_activation():
@@ -37,6 +37,8 @@ def test_what_inferers_ask_for():
     targets = {"sheet": {"channels": 1, "activation": "sigmoid"}, "depth": Target("depth", 1, loss="mse")}
     assert activations(targets) == {"sheet": "sigmoid", "depth": "none"}
     assert storage_types(targets) == {"sheet": "uint8", "depth": "float16"}
+    vectors = {"normals": {"channels": 3, "activation": "unit_norm", "component_order": "xyz"}}
+    assert component_orders({**targets, **vectors}) == {"normals": "xyz"}
     assert ACTIVATION_NAMES == ACTIVATIONS
 
 

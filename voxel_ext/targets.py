@@ -125,3 +125,8 @@ def storage_types(targets: Mapping[str, Mapping[str, Any] | Target]) -> dict[str
     return {
         name: "float16" if target.activation == "none" else "uint8" for name, target in read_targets(targets).items()
     }
+
+
+def component_orders(targets: Mapping[str, Mapping[str, Any] | Target]) -> dict[str, str]:
+    """Return the order of the components of each target that is a vector field."""
+    return {name: target.component_order for name, target in read_targets(targets).items() if target.is_vector}

@@ -114,6 +114,17 @@ def check_patch_size(size: Sequence[int], spatial_dims: int, stride: int, name: 
         )
 
 
+def check_share(name: str, value: object) -> float:
+    """Read a config value that is a number between 0 and 1, both excluded.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise InvalidInputError(f"{name}={value!r} must be a number between 0 and 1, both excluded")
+    return float(value)
+
+
 def switch(name: str, value: object) -> bool:
     """Read a config value that is true or false; on the command line ``true`` arrives as a text.
 

@@ -27,6 +27,7 @@ def by_hand(label, patch, stride, bbox, ratio, ratio_of="patch", ignore=None) ->
     if ignore is not None:
         labeled &= label != ignore
     low, high = bounding_box(labeled)
+    low = np.minimum(low, np.subtract(label.shape, patch))
     ranges = [
         [s for s in range(low[a], high[a], stride[a]) if s + patch[a] <= label.shape[a]] for a in range(3)
     ]  # fmt: skip
@@ -53,7 +54,7 @@ def triple(low: int, high: int) -> st.SearchStrategy[tuple[int, int, int]]:
     return st.tuples(*[st.integers(low, high)] * 3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     shape=triple(4, 13),
@@ -86,12 +87,8 @@ def test_equals_brute_force(
             with pytest.raises(InvalidInputError, match="no labeled voxel"):
                 index.find(source)
             return
-        low, _ = bounding_box(labeled)
         expected = by_hand(label, patch, stride, bbox, ratio, ratio_of, ignore)
-        if (low + patch > shape).any():
-            with pytest.raises(InvalidInputError, match="no patch fits"):
-                index.find(source)
-        elif not expected:
+        if not expected:
             with pytest.raises(InvalidInputError, match="Best labeled ratio"):
                 index.find(source)
         else:
@@ -241,6 +238,13 @@ def test_bad_settings(values, match):
         PatchIndex(**values)
 
 
+def test_a_label_that_begins_late_has_its_patch_at_the_end():
+    late = np.zeros((4, 8, 9))
+    late[:, 2:, 7:] = 1
+    index = PatchIndex((4, 8, 4), min_bbox_percent=0, progress=False)
+    assert index.find(late).tolist() == [[0, 0, 5]]
+
+
 def test_bad_labels(tmp_path):
     index = PatchIndex((4, 8, 4), progress=False)
     with pytest.raises(InvalidInputError, match=r"label has the shape \(8, 7, 8\).*smaller than a patch"):
@@ -251,9 +255,5 @@ def test_bad_labels(tmp_path):
         index.find(np.zeros((8, 8, 8)))
     with pytest.raises(InvalidInputError, match="all are 0 or the ignored 1"):
         PatchIndex(4, ignore_label=1, progress=False).find(np.ones((8, 8, 8)))
-    late = np.zeros((8, 8, 8))
-    late[:, 2:] = 1
-    with pytest.raises(InvalidInputError, match=r"along y is 2 of 8.*patch_size of at most 6 along y"):
-        index.find(late)
     with pytest.raises(MissingDataError, match=r"nothing\.zarr"):
         index.find(tmp_path / "nothing.zarr")

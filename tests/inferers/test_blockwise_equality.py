@@ -25,8 +25,7 @@ def expected(image, network, **settings):
 
 @pytest.mark.parametrize("mode", ["constant", "gaussian"])
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, (0.6, 0.3, 0)])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("size", [(16, 20, 24), (21, 17, 13)])
+@pytest.mark.parametrize(("size", "batch"), [((16, 20, 24), 1), ((21, 17, 13), 3)])
 def test_result_equals_monai(tmp_path, mode, overlap, batch, size):
     image, network = volume(1, *size), TwoConvolutions()
     settings = {"mode": mode, "overlap": overlap, "sw_batch_size": batch}
@@ -34,8 +33,16 @@ def test_result_equals_monai(tmp_path, mode, overlap, batch, size):
     np.testing.assert_allclose(found, expected(image, network, **settings), atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(3, 20, 24), (21, 7, 5), (5, 5, 5), (1, 1, 1), (8, 10, 12)])
-@pytest.mark.parametrize("padding", [{}, {"padding_mode": "replicate"}, {"cval": -2.0}])
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [
+        ((3, 20, 24), {}),
+        ((21, 7, 5), {"cval": -2.0}),
+        ((5, 5, 5), {"padding_mode": "replicate"}),
+        ((1, 1, 1), {"padding_mode": "replicate"}),
+        ((8, 10, 12), {}),
+    ],
+)
 def test_volumes_smaller_than_a_window(tmp_path, size, padding):
     image, network = volume(1, *size), TwoConvolutions()
     found = read(inferer(**padding)(image, network, tmp_path / "a.zarr"))
@@ -49,8 +56,9 @@ def test_mirrored_and_repeated_padding(tmp_path, padding_mode):
     np.testing.assert_allclose(found, expected(image, network, padding_mode=padding_mode), atol=1e-5)
 
 
-@pytest.mark.parametrize("tile", [(8, 8), (16, 8), (64, 64)])
-@pytest.mark.parametrize("chunks", [(8, 8, 8), (3, 4, 8), (64, 4, 2)])
+@pytest.mark.parametrize(
+    ("tile", "chunks"), [((8, 8), (8, 8, 8)), ((16, 8), (3, 8, 8)), ((64, 64), (64, 10, 7)), ((8, 64), (1, 8, 19))]
+)
 def test_tiles_and_chunks_do_not_matter(tmp_path, tile, chunks):
     image, network = volume(1, 21, 26, 19), TwoConvolutions()
     found = read(inferer(tile=tile, chunks=chunks)(image, network, tmp_path / "a.zarr"))
@@ -109,7 +117,9 @@ def test_tensors_in_memory_are_as_monai_has_them():
     with torch.no_grad():
         found = inferer()(image, network)
         wanted = SlidingWindowInferer((8, 10, 12), overlap=0.5, mode="gaussian")(image, network)
-        reduced = inferer(activations={"sheet": "sigmoid"}, reductions={"sheet": 0.5}, targets=["sheet"])(image, network)
+        reduced = inferer(activations={"sheet": "sigmoid"}, reductions={"sheet": 0.5}, targets=["sheet"])(
+            image, network
+        )
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert list(reduced) == ["sheet"]
     assert torch.equal(reduced["sheet"], (wanted["sheet"] > 0).float())

@@ -27,8 +27,9 @@ RATIOS = ("patch", "bounding_box")
 class PatchIndex:
     """Finds the patches of a volume that are labeled enough, reading every stored chunk of the label once.
 
-    Candidates start at the low corner of the bounding box of all labeled voxels and follow by ``stride``, as long as
-    they start inside that box and end inside the volume: a patch may reach beyond the box, never beyond the volume.
+    Candidates start at the low corner of the bounding box of all labeled voxels (or where the last patch starts that
+    fits into the volume, if that is before) and follow by ``stride``, as long as they start inside that box and end
+    inside the volume: a patch may reach beyond the box, never beyond the volume.
     A candidate is valid if
 
     - the bounding box of its own labeled voxels has at least ``min_bbox_percent`` of the patch's volume, and
@@ -90,7 +91,7 @@ class PatchIndex:
 
         Raises:
             InvalidInputError: more than one channel; the volume is smaller than a patch; no voxel is labeled; no
-                candidate fits, or none is valid (names the best ones and the thresholds); as ``open_volume``.
+                candidate is valid (names the best ones and the thresholds); as ``open_volume``.
             MissingDataError: as ``open_volume``.
             OSError: the cache cannot be written.
         """
@@ -148,15 +149,9 @@ class PatchIndex:
         if box is None:
             ignored = "" if self.ignore_label is None else f" or the ignored {self.ignore_label}"
             raise InvalidInputError(f"{volume.address} has no labeled voxel: all are 0{ignored}")
-        low, high = (tuple(map(int, corner)) for corner in box)
-        for axis, name in enumerate("zyx"):
-            if low[axis] > last[axis]:
-                length = volume.spatial_shape[axis]
-                raise InvalidInputError(
-                    f"{volume.address}: no patch fits, since the first labeled voxel along {name} is {low[axis]} of "
-                    f"{length} and patches of {self.patch_size} (z, y, x) start there; choose a patch_size of at most "
-                    f"{length - low[axis]} along {name}"
-                )
+        high = tuple(map(int, box[1]))
+        # a label that begins less than a patch before the volume's end has its first patch at that end
+        low = tuple(min(int(first), end) for first, end in zip(box[0], last, strict=True))
         ends = [min(high[axis] - 1, last[axis]) for axis in range(3)]
         counts = tuple((end - start) // step + 1 for start, end, step in zip(low, ends, self.stride, strict=True))
         return PatchGrid(low, self.stride, self.patch_size, counts)

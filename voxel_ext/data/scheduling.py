@@ -81,8 +81,8 @@ class ProcessScheduler(BlockScheduler):
             futures = {pool.submit(_call, function, task, path): index for index, task in enumerate(tasks)}
             try:
                 with explain_ended_workers("blocks"):
-                    for future in as_completed(futures):
-                        yield futures[future], future.result()
+                    for future in as_completed(list(futures)):
+                        yield futures.pop(future), future.result()
             finally:
                 for future in futures:
                     future.cancel()
@@ -152,8 +152,8 @@ class DaskScheduler(BlockScheduler):
                 for index, task in enumerate(tasks)
             }
             try:
-                for future in self._distributed.as_completed(futures):
-                    yield futures[future], self._result(future)
+                for future in self._distributed.as_completed(list(futures)):
+                    yield futures.pop(future), self._result(future)
             finally:
                 with suppress(OSError, TimeoutError):  # the scheduler may be gone
                     client.cancel(list(futures))

@@ -181,10 +181,10 @@ def decode_stored(target: Target, array: NDArray, output: Mapping[str, Any]) -> 
         return array[0]
     if reduction is not None:
         return shown_channels(array)
+    if target.is_vector and (array.dtype.kind == "f" or output["activation"] == "unit_norm"):
+        return shown_prediction(target, decode_vectors(array, output["component_order"]))
     if array.dtype.kind == "f":
         return shown_prediction(target, array.astype(np.float32))
-    if output["activation"] == "unit_norm":
-        return shown_prediction(target, decode_vectors(array))
     return shown_prediction(target, array.astype(np.float32) / 255)
 
 

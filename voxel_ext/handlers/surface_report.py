@@ -262,7 +262,7 @@ def output_samples(engine: Engine) -> Sequence[Mapping[str, Any]]:
 
 
 def sample_name(engine: Engine, number: int, sample: Mapping[str, Any], image_key: str, default: str) -> str:
-    """Name a sample: by its ``name`` in the batch, with its ``position`` if it has one, else by its image's file.
+    """Name a sample: by its ``name`` in the batch, with its ``position`` if that is not 0, else by its image's file.
 
     Args:
         engine: whose batch and output it is of.
@@ -278,6 +278,5 @@ def sample_name(engine: Engine, number: int, sample: Mapping[str, Any], image_ke
     name, position = item["name"], item.get("position")
     if not isinstance(name, str):  # a batch that was not taken apart
         name, position = name[number], None if position is None else position[number]
-    if position is None:
-        return str(name)
-    return f"{name} at {', '.join(str(int(start)) for start in np.asarray(_array(position)).ravel())}"
+    start = [] if position is None else [int(one) for one in np.asarray(_array(position)).ravel()]
+    return f"{name} at {', '.join(map(str, start))}" if any(start) else str(name)

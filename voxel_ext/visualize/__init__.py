@@ -10,7 +10,10 @@ from voxel_ext.visualize.labeled_projection import LabeledAnimal
 from voxel_ext.visualize.render import render_volume
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.scene import volume_scene
+from voxel_ext.visualize.slice_walk import walk_frames, write_walk
 from voxel_ext.visualize.slices import slice_figure
+from voxel_ext.visualize.surface_report import write_surface_report
+from voxel_ext.visualize.vectors import vector_colors, vector_figure
 from voxel_ext.visualize.worm_atlas_report import atlas_report
 from voxel_ext.visualize.worm_cubes import view_cells
 from voxel_ext.visualize.worm_matches import match_scene, naming_scene
@@ -23,8 +26,13 @@ __all__ = [
     "naming_scene",
     "render_volume",
     "slice_figure",
+    "vector_colors",
+    "vector_figure",
     "view_cells",
     "volume_scene",
+    "walk_frames",
     "write_animation",
     "write_report",
+    "write_surface_report",
+    "write_walk",
 ]
