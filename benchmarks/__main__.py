@@ -19,6 +19,8 @@ NAMES = (
     "unet3d_parity",
     "bending",
     "labeling",
+    "patch_index",
+    "blockwise",
 )
 
 
@@ -68,6 +70,13 @@ def main() -> None:
         help="a checkout of the original MA_FeatureLearning repository; group_convolution is then raced against it",
     )
     _add_3dunet_options(parser)
+    parser.add_argument(
+        "--label-sizes",
+        type=whole_numbers,
+        default=(512, 1024),
+        metavar="N,...",
+        help="edges of the labels of patch_index in voxels (default 512,1024)",
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))
     if unknown:

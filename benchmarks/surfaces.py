@@ -29,7 +29,7 @@ WHOLE = (slice(None),) * 3
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.surfaces", description=__doc__)
     parser.add_argument("--work", required=True, metavar="DIR", help="folder for data, network and results")
-    parser.add_argument("--variants", nargs="*", default=[], help="overlays of the training, e.g. half_hour")
+    parser.add_argument("--variants", nargs="*", default=[], help="overlays of training and inference")
     parser.add_argument("--epochs", type=int, default=None, help="other than those of the config")
     parser.add_argument("--unseen", type=int, default=4, help="volumes to predict (default 4)")
     arguments = parser.parse_args()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,21 @@ class Slow(TwoTargets):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         time.sleep(0.004)
+        return super().forward(x)
+
+
+class KillsItsWorkerOnce(TwoTargets):
+    """Ends the worker process that it is in hard, at the third batch, the first time."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__()
+        self.mark, self.batches = mark, 0
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.batches += 1
+        if self.batches > 2 and multiprocessing.parent_process() is not None and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from blockwise_networks import FailsOnce, Identity, Slow, TwoConvolutions, TwoTargets, contents, inferer, volume
+from blockwise_networks import (
+    FailsOnce,
+    Identity,
+    KillsItsWorkerOnce,
+    Slow,
+    TwoConvolutions,
+    TwoTargets,
+    contents,
+    inferer,
+    volume,
+)
 
 from voxel_ext.errors import InvalidInputError, VoxelExtError
 from voxel_ext.inferers import block_store
@@ -154,6 +164,18 @@ def test_two_dask_workers_give_the_same_bytes(tmp_path, image, whole):
     pytest.importorskip("distributed")
     inferer(**SETTINGS, num_workers=2, scheduler="dask")(image, TwoTargets(), tmp_path / "a.zarr")
     assert contents(tmp_path / "a.zarr") == whole
+
+
+def test_the_block_of_a_lost_dask_worker_is_done_again(tmp_path, image, whole):
+    pytest.importorskip("distributed")
+    network = KillsItsWorkerOnce(tmp_path / "killed")
+    inferer(**SETTINGS, num_workers=2, scheduler="dask")(image, network, tmp_path / "a.zarr")
+    assert network.mark.exists()
+    found = contents(tmp_path / "a.zarr")
+    # the settings in zarr.json of the store name the network's class
+    assert {name: found[name] for name in found if name != "zarr.json"} == {
+        name: whole[name] for name in whole if name != "zarr.json"
+    }
 
 
 def test_complete_result_is_returned_at_once(tmp_path, image, caplog):

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.container import READ_ERRORS
-from voxel_ext.data.lazy_sources import ArraySource, Index, describe_file, require_file
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.data.lazy_sources import FileSource, Index, explain_open_errors
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -19,92 +17,58 @@ _NIFTI_UNITS = {"meter": 1e6, "mm": 1e3, "micron": 1.0, "unknown": 1.0}
 _IMAGEJ_UNITS = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 
 
-class NiftiSource(ArraySource):
+class NiftiSource(FileSource):
     """An image (x, y, z), (x, y, z, c) or (x, y, z, t, c) in a NIfTI file; compressed ones (.nii.gz) are slow to read.
 
     Values are scaled as the header says, then they are float32 (float64 where stored so). Directions are not looked at.
-
-    Args:
-        path: the file.
-
-    Raises:
-        MissingDataError: it does not exist.
-        InvalidInputError: it cannot be opened.
     """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        require_file(path)
-        proxy = self.handle
-        self.shape = tuple(proxy.shape)
-        self.axes = {3: "xyz", 4: "xyzc", 5: "xyztc"}.get(len(self.shape))
-        self.dtype = proxy.dtype.newbyteorder("=")
-        if proxy.slope != 1 or proxy.inter != 0:
-            self.dtype = np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
     def open(self) -> Any:
         """Open the file."""
         import nibabel
 
-        try:
+        with explain_open_errors(self.address, "NIfTI", nibabel.filebasedimages.ImageFileError):
             image: Any = nibabel.load(self.address)
             x, y, z = (
                 float(step) * _NIFTI_UNITS[image.header.get_xyzt_units()[0]] for step in image.header.get_zooms()[:3]
             )
             self.voxel_size = (z, y, x)
             return image.dataobj
-        except (*READ_ERRORS, nibabel.filebasedimages.ImageFileError) as error:
-            if isinstance(error, PermissionError):
-                raise
-            raise InvalidInputError(f"{self.address} cannot be opened: damaged, or not NIfTI ({error})") from error
+
+    def read_header(self, opened: Any) -> None:
+        """Set shape, axes and the data type of scaled values."""
+        self.shape = tuple(opened.shape)
+        self.axes = {3: "xyz", 4: "xyzc", 5: "xyztc"}.get(len(self.shape))
+        self.dtype = opened.dtype.newbyteorder("=")
+        if opened.slope != 1 or opened.inter != 0:
+            self.dtype = np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
     def read(self, index: Index) -> NDArray:
         """Read a part; see ``ArraySource.read``."""
         return super().read(index).astype(self.dtype, copy=False)
 
-    def describe_content(self) -> dict[str, Any]:
-        """Return size and time of the last change of the file."""
-        return describe_file(self.address)
 
-
-class TiffSource(ArraySource):
+class TiffSource(FileSource):
     """The first series of a TIFF file: mapped into memory where it is stored in one piece, else read page by page.
 
     Axes called other than X, Y, Z, C, S (samples) and T are taken for z if there is no Z, as is T.
-
-    Args:
-        path: the file.
-
-    Raises:
-        MissingDataError: it does not exist.
-        InvalidInputError: it cannot be opened.
     """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        require_file(path)
-        opened = self.handle
-        self.shape, self.dtype = tuple(opened.shape), opened.dtype.newbyteorder("=")
-        self.axes = _tiff_axes(opened.axes)
-        self.voxel_size = opened.voxel_size
 
     def open(self) -> Any:
         """Open the file."""
-        try:
+        with explain_open_errors(self.address, "TIFF", IndexError):
             return _OpenTiff(self.address)
-        except (*READ_ERRORS, IndexError) as error:
-            if isinstance(error, PermissionError):
-                raise
-            raise InvalidInputError(f"{self.address} cannot be opened: damaged, or not TIFF ({error})") from error
+
+    def read_header(self, opened: Any) -> None:
+        """Set shape, data type, axes and voxel size."""
+        self.shape, self.dtype = tuple(opened.shape), opened.dtype.newbyteorder("=")
+        self.axes = _tiff_axes(opened.axes)
+        self.voxel_size = opened.voxel_size
 
     def read(self, index: Index) -> NDArray:
         """Read a part; see ``ArraySource.read``."""
         with self._lock:  # pages are read from one file position
             return super().read(index)
-
-    def describe_content(self) -> dict[str, Any]:
-        """Return size and time of the last change of the file."""
-        return describe_file(self.address)
 
 
 class _OpenTiff:

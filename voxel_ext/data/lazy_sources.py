@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,37 +102,62 @@ class MemorySource(ArraySource):
         return {"values": hash_values(self)}
 
 
-class NpySource(ArraySource):
-    """An array in a file .npy, mapped into memory.
+class FileSource(ArraySource):
+    """An array that has a file for itself; a subclass opens it, and takes from it in :meth:`read_header` what it tells.
 
     Args:
         path: the file.
 
     Raises:
         MissingDataError: it does not exist.
-        InvalidInputError: it is not such a file, is truncated, or holds Python objects.
+        InvalidInputError: it cannot be opened: damaged, or of another format.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         require_file(path)
-        array = self.handle
-        self.shape, self.dtype = array.shape, array.dtype.newbyteorder("=")
+        self.read_header(self.handle)
 
-    def open(self) -> NDArray:
-        """Map the file."""
-        try:
-            return np.load(self.address, mmap_mode="r")
-        except READ_ERRORS as error:
-            if isinstance(error, PermissionError):
-                raise
-            raise InvalidInputError(
-                f"{self.address} cannot be opened: damaged, or not a .npy file ({error})"
-            ) from error
+    @abstractmethod
+    def read_header(self, opened: Any) -> None:
+        """Set shape, data type and what else is known, from what :meth:`open` has returned."""
 
     def describe_content(self) -> dict[str, Any]:
         """Return size and time of the last change of the file."""
         return describe_file(self.address)
+
+
+class NpySource(FileSource):
+    """An array in a file .npy, mapped into memory; not one of Python objects."""
+
+    def open(self) -> NDArray:
+        """Map the file."""
+        with explain_open_errors(self.address, "a .npy file"):
+            return np.load(self.address, mmap_mode="r")
+
+    def read_header(self, opened: NDArray) -> None:
+        """Set shape and data type."""
+        self.shape, self.dtype = opened.shape, opened.dtype.newbyteorder("=")
+
+
+@contextlib.contextmanager
+def explain_open_errors(path: str, what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the errors of opening a damaged file into one that names it; it does not touch ``PermissionError``.
+
+    Args:
+        path: the file.
+        what: it should be, e.g. "NIfTI".
+        errors: what the library raises besides ``READ_ERRORS``.
+
+    Raises:
+        InvalidInputError: one of these errors was raised.
+    """
+    try:
+        yield
+    except (*READ_ERRORS, *errors) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InvalidInputError(f"{path} cannot be opened: damaged, or not {what} ({error})") from error
 
 
 def hash_values(source: ArraySource) -> str:

@@ -1,6 +1,7 @@
 """Inference beyond MONAI's inferers."""
 
 from voxel_ext.inferers.blockwise import BlockwiseInferer
+from voxel_ext.inferers.reductions import read_reduction
 from voxel_ext.inferers.roi import RoiAccumulator, RoiProbabilities, roi_probabilities
 from voxel_ext.inferers.roi_inferer import RoiInferer
 from voxel_ext.inferers.scaling import LinearScaling, Normalizing, PercentileScaling
@@ -16,5 +17,6 @@ __all__ = [
     "RoiInferer",
     "RoiProbabilities",
     "infer_volumes",
+    "read_reduction",
     "roi_probabilities",
 ]

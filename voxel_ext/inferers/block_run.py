@@ -100,9 +100,14 @@ def _progress_bar(state: BlockState, total: int, name: str, shown: bool) -> Iter
     ended = threading.Event()
     with tqdm(total=total, initial=len(state.finished()), desc=name, unit="block") as bar:
 
+        def update() -> None:
+            more = len(state.finished()) - bar.n
+            if more:  # without a terminal every update is a line
+                bar.update(more)
+
         def look() -> None:
             while not ended.wait(LOOK_SECONDS):
-                bar.update(len(state.finished()) - bar.n)
+                update()
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -111,4 +116,4 @@ def _progress_bar(state: BlockState, total: int, name: str, shown: bool) -> Iter
         finally:
             ended.set()
             thread.join()
-            bar.update(len(state.finished()) - bar.n)
+            update()

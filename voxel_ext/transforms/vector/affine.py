@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,13 +118,9 @@ class RandAffineVectord(RandResampledTransform):
         scale_range: largest change of scale along z, y and x; factors uniform in 1 ± range, each axis on its own.
         shear_range: largest shear; one number for all of z per y, z per x, y per z, y per x, x per z, x per y, or six.
         translate_range: largest shift along z, y and x, in voxels.
-        mode: of scalars, "bilinear" (gives float32) or "nearest" (labels; keeps the type), one for all or one each.
-        padding_mode: what comes into scalars from outside, "zeros", "border" or "reflection", one for all or one each.
-            Vectors from outside are zero.
-        vector_mode: "bilinear" or "nearest", one for all vector keys or one each.
-        kind: "normal" or "direction", one for all vector keys or one each.
-        voxel_size: (z, y, x) in any unit, so that turns are turns in physical space; None for equal.
-        allow_missing_keys: do not complain about a key that is not there.
+        **options: ``mode`` ("bilinear") and ``padding_mode`` ("zeros") of scalars, ``vector_mode`` ("bilinear"), ``kind``
+            ("normal"), ``voxel_size`` (None) and ``allow_missing_keys`` (False), see
+            :class:`~voxel_ext.transforms.vector.resampled.RandResampledTransform`.
 
     Raises:
         InvalidInputError: an unknown option, a probability outside [0, 1], a negative range, a scale range of 1 or
@@ -141,26 +138,9 @@ class RandAffineVectord(RandResampledTransform):
         scale_range: float | Sequence[float] = 0.0,
         shear_range: float | Sequence[float] = 0.0,
         translate_range: float | Sequence[float] = 0.0,
-        mode: str | Sequence[str] = "bilinear",
-        padding_mode: str | Sequence[str] = "zeros",
-        vector_mode: str | Sequence[str] = "bilinear",
-        kind: str | Sequence[str] = "normal",
-        voxel_size: float | Sequence[float] | None = None,
-        allow_missing_keys: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            keys,
-            vector_keys,
-            component_order,
-            oriented,
-            prob,
-            mode,
-            padding_mode,
-            vector_mode,
-            kind,
-            voxel_size,
-            allow_missing_keys,
-        )
+        super().__init__(keys, vector_keys, component_order, oriented, prob, **options)
         self.rotate_range = three_numbers("rotate_range", rotate_range)
         self.scale_range = three_numbers("scale_range", scale_range)
         if max(self.scale_range) >= 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,13 +106,9 @@ class RandElasticVectord(RandResampledTransform):
         sigma_range: lowest and highest smoothness in voxels, of which one is drawn; at least 2.
         magnitude_range: lowest and highest of the largest displacement along an axis, in voxels, of which one is
             drawn; at most a third of the lowest sigma, so that the volume is not folded.
-        mode: of scalars, "bilinear" (gives float32) or "nearest" (labels; keeps the type), one for all or one each.
-        padding_mode: what comes into scalars from outside, "zeros", "border" or "reflection", one for all or one each.
-            Vectors from outside are zero.
-        vector_mode: "bilinear" or "nearest", one for all vector keys or one each.
-        kind: "normal" or "direction", one for all vector keys or one each.
-        voxel_size: (z, y, x) in any unit; None for equal.
-        allow_missing_keys: do not complain about a key that is not there.
+        **options: ``mode`` ("bilinear") and ``padding_mode`` ("zeros") of scalars, ``vector_mode`` ("bilinear"), ``kind``
+            ("normal"), ``voxel_size`` (None) and ``allow_missing_keys`` (False), see
+            :class:`~voxel_ext.transforms.vector.resampled.RandResampledTransform`.
 
     Raises:
         InvalidInputError: an unknown option, a probability outside [0, 1], or ranges other than described.
@@ -126,26 +123,9 @@ class RandElasticVectord(RandResampledTransform):
         prob: float = 0.5,
         sigma_range: Sequence[float] = (9.0, 12.0),
         magnitude_range: Sequence[float] = (0.0, 3.0),
-        mode: str | Sequence[str] = "bilinear",
-        padding_mode: str | Sequence[str] = "zeros",
-        vector_mode: str | Sequence[str] = "bilinear",
-        kind: str | Sequence[str] = "normal",
-        voxel_size: float | Sequence[float] | None = None,
-        allow_missing_keys: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            keys,
-            vector_keys,
-            component_order,
-            oriented,
-            prob,
-            mode,
-            padding_mode,
-            vector_mode,
-            kind,
-            voxel_size,
-            allow_missing_keys,
-        )
+        super().__init__(keys, vector_keys, component_order, oriented, prob, **options)
         self.sigma_range = _range("sigma_range", sigma_range, SMALLEST_SIGMA)
         self.magnitude_range = _range("magnitude_range", magnitude_range, 0.0)
         if self.magnitude_range[1] > self.sigma_range[0] / 3:

@@ -54,9 +54,10 @@ class RandResampledTransform(RandVectorTransform):
         mode: of scalars, "bilinear" (gives float32) or "nearest" (labels; keeps the type), one for all ``keys`` or one
             each.
         padding_mode: what comes into scalars from outside, "zeros", "border" or "reflection", one for all or one each.
+            Vectors from outside are zero.
         vector_mode: "bilinear" or "nearest", one for all vector keys or one each.
         kind: "normal" or "direction", one for all vector keys or one each.
-        voxel_size: (z, y, x); None for equal.
+        voxel_size: (z, y, x) in any unit, so that turns are turns in physical space; None for equal.
         allow_missing_keys: do not complain about a key that is not there.
 
     Raises:
@@ -67,15 +68,16 @@ class RandResampledTransform(RandVectorTransform):
         self,
         keys: KeysCollection,
         vector_keys: KeysCollection,
-        component_order: str | Sequence[str],
-        oriented: bool | Sequence[bool],
-        prob: float,
-        mode: str | Sequence[str],
-        padding_mode: str | Sequence[str],
-        vector_mode: str | Sequence[str],
-        kind: str | Sequence[str],
-        voxel_size: float | Sequence[float] | None,
-        allow_missing_keys: bool,
+        component_order: str | Sequence[str] = "zyx",
+        oriented: bool | Sequence[bool] = True,
+        prob: float = 0.5,
+        *,
+        mode: str | Sequence[str] = "bilinear",
+        padding_mode: str | Sequence[str] = "zeros",
+        vector_mode: str | Sequence[str] = "bilinear",
+        kind: str | Sequence[str] = "normal",
+        voxel_size: float | Sequence[float] | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, vector_keys, component_order, oriented, prob, allow_missing_keys)
         self.mode = self.per_scalar_key("mode", mode, MODES)
