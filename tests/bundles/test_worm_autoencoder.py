@@ -10,8 +10,9 @@ import pytest
 import torch
 from bundle_commands import ROOT, configs, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser, verify_net_in_out
+from monai.inferers import SlidingWindowInferer
 
-from voxel_ext.data import WormStore
+from voxel_ext.data import WormStore, open_volume
 from voxel_ext.errors import VoxelExtError
 from voxel_ext.handlers import load_trunk, read_checkpoint, read_history
 from voxel_ext.networks.nets import GroupAutoEncoder, matching_network
@@ -180,6 +181,27 @@ def test_network_in_and_out_agree_with_the_metadata(group):
     verify_net_in_out("network_def", **check)
     with pytest.raises(ValueError, match="output channel number"):
         verify_net_in_out("network_def", **check, **{"_meta_#network_data_format#outputs#pred#num_channels": 2})
+
+
+def test_whole_volumes_are_reconstructed_block_by_block(trained, tmp_path):
+    image = np.random.default_rng(0).normal(300, 50, (20, 18, 22)).astype(np.float32)
+    with h5py.File(tmp_path / "worm.h5", "w") as file:
+        file["raw"] = image
+    output = tmp_path / "out"
+    infer(trained, tmp_path, blockwise=True, roi_size=[12, 12, 12], output_dir=str(output))
+    settings = json.loads((trained / "models" / "settings.json").read_text())
+    network = GroupAutoEncoder("C2:x", features=[2, 3], dilated=False, input_pooling=2).eval()
+    network.load_state_dict(read_checkpoint(trained / "models" / "model.pt"))
+    scaled = torch.from_numpy((image - settings["intensity_mean"]) / settings["intensity_std"]).float()[None, None]
+    with torch.no_grad():
+        expected = SlidingWindowInferer(12, overlap=0.5, mode="gaussian")(scaled, network)[0]
+    stored = open_volume(output / "worm.zarr").read((slice(None),) * 3)
+    np.testing.assert_allclose(stored, expected, atol=1e-4)
+    wrong = {"blockwise": True, "output_dir": str(tmp_path / "other")}
+    assert "normalization with blockwise='cube'" in reason(
+        lambda: infer(trained, tmp_path, normalization="cube", roi_size=[12, 12, 12], **wrong)
+    )
+    assert "roi_size" in reason(lambda: infer(trained, tmp_path, roi_size=[13, 12, 12], **wrong))
 
 
 def test_inference_and_training_build_the_same_network():
