@@ -18,6 +18,8 @@ def test_defaults_follow_the_activation():
             "depth": {"channels": 1, "loss": "mse"},
             "flow": {"channels": 3, "vector": True, "loss": "mse"},
             "logit": {"channels": 1},
+            "fibers": {"channels": 3, "loss": "cosine"},
+            "smooth": {"channels": 1, "activation": "sigmoid", "loss": "mse"},
         }
     )
     assert {name: target.loss_name for name, target in targets.items()} == {
@@ -27,8 +29,11 @@ def test_defaults_follow_the_activation():
         "depth": "mse",
         "flow": "mse",
         "logit": "bce_dice",
+        "fibers": "cosine",
+        "smooth": "mse",
     }
-    assert [target.kind for target in targets.values()] == ["mask", "vectors", "classes", "values", "vectors", "mask"]
+    kinds = ["mask", "vectors", "classes", "values", "vectors", "mask", "vectors", "mask"]
+    assert [target.kind for target in targets.values()] == kinds
     assert [target.name for target in targets.values()] == list(targets)
     assert read_targets(targets) == targets
 

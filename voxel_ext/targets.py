@@ -12,6 +12,9 @@ from voxel_ext.errors import InvalidInputError, check_option
 ACTIVATION_NAMES = ("none", "sigmoid", "softmax", "unit_norm")
 """What can be applied to a target's logits, see ``voxel_ext.networks.activations``."""
 
+VECTOR_LOSSES = ("cosine", "angular")
+"""Losses that only vectors have."""
+
 COMPONENT_ORDERS = ("zyx", "xyz")
 """Orders of the components of a vector."""
 
@@ -29,7 +32,7 @@ class Target:
             softmax, "bce_dice" otherwise.
         loss_options: further arguments of the loss.
         vector: whether it is a field of vectors, whose components turn with space; None: if its activation is
-            unit_norm.
+            unit_norm, or its loss one of angles.
         oriented: of vectors, whether the sign counts; if not, v and -v are the same.
         component_order: of vectors, "zyx" or "xyz": the order in the files and in the results.
 
@@ -65,7 +68,9 @@ class Target:
     @property
     def is_vector(self) -> bool:
         """Whether it is a field of vectors."""
-        return self.activation == "unit_norm" if self.vector is None else bool(self.vector)
+        if self.vector is not None:
+            return bool(self.vector)
+        return self.activation == "unit_norm" or self.loss in VECTOR_LOSSES
 
     @property
     def kind(self) -> str:
@@ -74,7 +79,7 @@ class Target:
             return "vectors"
         if self.activation == "softmax":
             return "classes"
-        return "values" if self.loss_name in ("mse", "l1") else "mask"
+        return "values" if self.activation == "none" and self.loss_name in ("mse", "l1") else "mask"
 
     @property
     def loss_name(self) -> str:

@@ -343,7 +343,7 @@ def test_warns_of_a_mask_without_background(caplog):
         ({**CELLS, "loss": "bce"}, "does not suit a target with activation 'softmax'.*cross_entropy"),
         ({**NORMALS, "loss": "DiceLoss"}, "does not suit.*cosine, angular"),
         ({**NORMALS, "loss": "mse", "oriented": False}, "compares signs"),
-        ({**SHEET, "loss": "angular"}, "channels=1, but loss 'angular' needs the 3 components"),
+        ({**SHEET, "loss": "angular"}, "channels=1; vectors in space have 3 components"),
         ({**SHEET, "activation": "none", "loss": "cross_entropy"}, "a channel for each class, at least 2"),
         ({**SHEET, "loss_options": {"smoth": 1}}, "key of targets#sheet#loss_options='smoth'.*'smooth'"),
         ({**SHEET, "loss": "TverskyLoss", "loss_options": {"alfa": 1}}, "'alfa'.*'alpha'"),
