@@ -484,7 +484,10 @@ def test_result_equals_monais_windows(trained, dataset, inferred):
 
 def test_result_with_other_windows(trained, dataset, tmp_path):
     settings = {"overlap": 0.5, "roi_size": [16, 8, 16]}
-    output = infer(trained, dataset / "val", blending="constant", output_dir=str(tmp_path), **settings)
+    output = infer(
+        trained, dataset / "val", blending="constant", output_dir=str(tmp_path), show_report="true", **settings
+    )
+    assert (output / "report.html").stat().st_size > 10_000
     assert_result(
         output / "sheets_000.zarr",
         windows_in_memory(trained, dataset / "val" / "sheets_000.zarr", mode="constant", **settings),
@@ -499,6 +502,7 @@ def test_evaluation_of_whole_volumes_is_of_what_inference_stores(trained, datase
     mask, sheet = array(truth, "sheet") > 0, array(inferred, "sheet") > 127
     dice = 2 * (mask & sheet).sum() / (mask.sum() + sheet.sum())
     assert found["val_sheet_dice"] == pytest.approx(dice, abs=2e-3)
+    assert "val_normals_angle" in (output / "report.html").read_text()
     normals = vectors(truth)
     known = np.abs(normals).max(axis=0) > 0
     cosine = np.abs((normals * vectors(inferred)).sum(axis=0))[known]
@@ -524,6 +528,7 @@ def test_a_second_run_changes_nothing(trained, dataset, inferred, tmp_path, capl
     }
 
 
+@pytest.mark.slow
 def test_dask_writes_the_same_bytes(trained, dataset, inferred, tmp_path):
     pytest.importorskip("distributed")
     output = infer(trained, dataset / "val", output_dir=str(tmp_path), num_workers=2, scheduler="dask")
@@ -537,8 +542,9 @@ def test_two_processes_train_alike(dataset, tmp_path):
     """Both have the same weights at the end, and the metrics are those of all patches."""
     at_the_end = "$torch.save(@local_network.state_dict(), @ckpt_dir + '/rank_%d.pt' % torch.distributed.get_rank())"
     (tmp_path / "save.json").write_text(json.dumps({"run": ["$@train#trainer.run()", at_the_end]}))
-    settings = TINY | SHORT | places(tmp_path) | {"dataset_dir": dataset / "train", "patch_size": [8, 8, 8]}
-    settings |= {"validation_iterations": 1000, "batch_size": 1}
+    settings = TINY | SHORT | places(tmp_path) | {"dataset_dir": dataset / "train"}
+    small = {"patch_size": [8, 8, 8], "patch_stride": [8, 8, 8], "validation_iterations": 1000}
+    settings |= small | {"batch_size": 1}
     files = f"['configs/train.json','configs/multi_gpu_train.json','{tmp_path}/save.json']"
     command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
     done = shell([*command, "run", "training", "--config_file", files, *options(settings)], FOLDER)
@@ -547,12 +553,12 @@ def test_two_processes_train_alike(dataset, tmp_path):
     assert_same_weights(*ranks)
     assert_same_weights(ranks[0], last(tmp_path)["network"])
     (row,) = history(tmp_path)
-    found = metrics(evaluate(tmp_path, dataset / "train", patch_size=[8, 8, 8], validation_iterations=1000))
+    found = metrics(evaluate(tmp_path, dataset / "train", **small))
     assert found == pytest.approx({name: row[name] for name in METRICS}, abs=1e-3)
 
 
 def test_killed_training_resumes_to_the_same_losses(dataset, tmp_path):
-    """From the shell, as a user would."""
+    """The first part from the shell, as a user would."""
     settings = {"epochs": 6, "iterations_per_epoch": 1, "validation_iterations": 1}
     whole, broken = train(tmp_path / "whole", dataset, **settings), tmp_path / "broken"
     given = options(TINY | settings | places(broken) | {"dataset_dir": dataset})
@@ -570,9 +576,7 @@ def test_killed_training_resumes_to_the_same_losses(dataset, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert last(broken)["epoch"] < 6
-    done = shell([*command, "--resume", "true"], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "training" in done.stderr  # the progress bar
+    train(broken, dataset, resume="true", **settings)
     losses = [[row["train_loss"] for row in history(folder)] for folder in (whole, broken)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
@@ -592,7 +596,7 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
 
 
 def test_required_properties_are_there(dataset, trained):
-    settings = {"bundle_root": str(FOLDER)} | places(trained) | TINY
+    settings = {"bundle_root": str(FOLDER)} | places(trained) | NETWORK
     assert unmet_properties(BUNDLE, dataset, dataset / "val", **settings) == {"train": [], "inference": []}
 
 

@@ -11,7 +11,7 @@ from voxel_ext.data import surface_store
 from voxel_ext.data.lazy_volume import open_volume
 from voxel_ext.data.surface_preparation import PreparedSurface, prepare_surfaces
 from voxel_ext.data.surface_settings import SurfaceSettings
-from voxel_ext.data.surface_sources import SurfaceVolume, find_surface_volumes, read_mesh
+from voxel_ext.data.surface_sources import SurfaceInput, find_surface_volumes, read_mesh
 from voxel_ext.data.vector_codes import decode_vectors
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.transforms.surface import normals_from_mask, normals_from_mesh
@@ -186,7 +186,7 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(masks, tmp_path):
 
 
 def test_a_job_can_go_to_another_process(tmp_path):
-    volume = SurfaceVolume("v", "train", "i.npy", ("m.npy",))
+    volume = SurfaceInput("v", "train", "i.npy", ("m.npy",))
     job = PreparedSurface(volume, tmp_path / "v.zarr", SurfaceSettings(max_distance=4.0, reference=[[1.0, 2.0, 3.0]]))
     assert pickle.loads(pickle.dumps(job)) == job
     assert job.name == "train/v"

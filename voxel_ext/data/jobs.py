@@ -6,9 +6,10 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import as_completed
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from tqdm import tqdm
 
@@ -43,6 +44,32 @@ class Job(Protocol):
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+@dataclass(frozen=True)
+class PreparedFiles:
+    """What a preparation did.
+
+    Args:
+        made: files or stores written in this run, relative to the output folder.
+        kept: those that were finished before.
+    """
+
+    made: list[str]
+    kept: list[str]
+
+    @classmethod
+    def of(cls, root: Path, jobs: Sequence[AnyJob], done: Sequence[AnyJob]) -> Self:
+        """Tell the files of the jobs done from those of the others.
+
+        Args:
+            root: the output folder.
+            jobs: all of them.
+            done: as :func:`do_missing` returns them.
+        """
+        made = [job.path.relative_to(root).as_posix() for job in done]
+        kept = [job.path.relative_to(root).as_posix() for job in jobs if job not in done]
+        return cls(made, kept)
 
 
 def check_counts(least: Mapping[str, int], **counts: int) -> None:

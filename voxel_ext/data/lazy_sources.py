@@ -152,9 +152,10 @@ def explain_open_errors(path: str, what: str, *errors: type[Exception]) -> Itera
     Raises:
         InvalidInputError: one of these errors was raised.
     """
+    known: tuple[type[Exception], ...] = (*READ_ERRORS, *errors)
     try:
         yield
-    except (*READ_ERRORS, *errors) as error:
+    except known as error:
         if isinstance(error, PermissionError):
             raise
         raise InvalidInputError(f"{path} cannot be opened: damaged, or not {what} ({error})") from error

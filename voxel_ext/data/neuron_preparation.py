@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import PreparedFiles, check_counts, do_missing
 from voxel_ext.data.neuron_sources import VolumePair, list_pairs, load_zyx
 from voxel_ext.data.neuron_volume import NeuronSettings, prepare_volume
 from voxel_ext.data.prepared_file import prepared_difference, write_prepared
@@ -20,17 +20,8 @@ from voxel_ext.files import explain_write_errors, locked_folder
 FORMATS = ("h5", "zarr")
 
 
-@dataclass(frozen=True)
-class NeuronReport:
-    """What :func:`prepare_neurons` did.
-
-    Args:
-        made: files written in this run, relative to the output folder.
-        kept: files that were finished before.
-    """
-
-    made: list[str]
-    kept: list[str]
+class NeuronReport(PreparedFiles):
+    """What :func:`prepare_neurons` did: the files ``made`` and ``kept``, relative to the output folder."""
 
 
 def prepare_neurons(
@@ -99,9 +90,7 @@ def prepare_neurons(
             root, jobs, prepared_difference, "volume", "neuron volumes", num_workers, overwrite, progress
         )
         write_marker(root, [job.path for job in jobs])
-    made = [job.path.relative_to(root).as_posix() for job in missing]
-    kept = [job.path.relative_to(root).as_posix() for job in jobs if job not in missing]
-    return NeuronReport(made, kept)
+    return NeuronReport.of(root, jobs, missing)
 
 
 def _check_formats(root: Path, names: Sequence[str], file_format: str) -> None:

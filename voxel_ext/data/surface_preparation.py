@@ -11,28 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import PreparedFiles, check_counts, do_missing
 from voxel_ext.data.lazy_volume import open_volume
 from voxel_ext.data.prepared_file import prepared_difference
 from voxel_ext.data.prepared_folder import check_foreign, write_marker
 from voxel_ext.data.surface_settings import SurfaceSettings
-from voxel_ext.data.surface_sources import SurfaceVolume, find_surface_volumes, list_surface_volumes
+from voxel_ext.data.surface_sources import SurfaceInput, find_surface_volumes, list_surface_volumes
 from voxel_ext.data.surface_store import write_surface_volume
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
 from voxel_ext.files import explain_write_errors, locked_folder
 
 
-@dataclass(frozen=True)
-class SurfaceReport:
-    """What :func:`prepare_surfaces` did.
-
-    Args:
-        made: stores written in this run, relative to the output folder.
-        kept: stores that were finished before.
-    """
-
-    made: list[str]
-    kept: list[str]
+class SurfaceReport(PreparedFiles):
+    """What :func:`prepare_surfaces` did: the stores ``made`` and ``kept``, relative to the output folder."""
 
 
 def prepare_surfaces(
@@ -101,9 +92,7 @@ def prepare_surfaces(
         check_foreign(root, [job.path for job in jobs], "volumes", (".zarr",))
         missing = do_missing(root, jobs, prepared_difference, "volume", "surfaces", num_workers, overwrite, progress)
         write_marker(root, [job.path for job in jobs])
-    made = [job.path.relative_to(root).as_posix() for job in missing]
-    kept = [job.path.relative_to(root).as_posix() for job in jobs if job not in missing]
-    return SurfaceReport(made, kept)
+    return SurfaceReport.of(root, jobs, missing)
 
 
 def _settings(source: str, method: str | None, options: Mapping[str, Any]) -> SurfaceSettings:
@@ -131,7 +120,7 @@ class PreparedSurface:
         progress: show a bar of its blocks.
     """
 
-    volume: SurfaceVolume
+    volume: SurfaceInput
     path: Path
     settings: SurfaceSettings
     progress: bool = False

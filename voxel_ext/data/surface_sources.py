@@ -33,7 +33,7 @@ MESH_ERRORS = (*READ_ERRORS, AttributeError, IndexError, ArithmeticError, NotImp
 
 
 @dataclass(frozen=True)
-class SurfaceVolume:
+class SurfaceInput:
     """An image and what tells where its surfaces are.
 
     Args:
@@ -49,7 +49,7 @@ class SurfaceVolume:
     surfaces: tuple[str, ...]
 
 
-def find_surface_volumes(folder: str | os.PathLike[str], source: str) -> list[SurfaceVolume]:
+def find_surface_volumes(folder: str | os.PathLike[str], source: str) -> list[SurfaceInput]:
     """Find the volumes of a folder by the names of the files.
 
     The mask of the image ``<name>.<suffix>`` is ``<name>_mask.<suffix>``, of any suffixes of ``VOLUME_SUFFIXES``; its
@@ -74,7 +74,7 @@ def find_surface_volumes(folder: str | os.PathLike[str], source: str) -> list[Su
     return [volume for part in parts for volume in _find(root / part, part, source)]
 
 
-def _find(folder: Path, part: str, source: str) -> list[SurfaceVolume]:
+def _find(folder: Path, part: str, source: str) -> list[SurfaceInput]:
     suffixes = VOLUME_SUFFIXES if source == "mask" else MESH_SUFFIXES
     surfaces = files_by_stem(folder, [f"_{source}{suffix}" for suffix in suffixes], "volume")
     named = files_by_stem(folder, VOLUME_SUFFIXES, "volume")
@@ -88,10 +88,10 @@ def _find(folder: Path, part: str, source: str) -> list[SurfaceVolume]:
         )
     if not images:
         raise MissingDataError(f"{folder} has no volumes; expected images that end with {', '.join(VOLUME_SUFFIXES)}")
-    return [SurfaceVolume(name, part, str(images[name]), (str(surfaces[name]),)) for name in sorted(images)]
+    return [SurfaceInput(name, part, str(images[name]), (str(surfaces[name]),)) for name in sorted(images)]
 
 
-def list_surface_volumes(volumes: Sequence[Mapping[str, Any]], source: str) -> list[SurfaceVolume]:
+def list_surface_volumes(volumes: Sequence[Mapping[str, Any]], source: str) -> list[SurfaceInput]:
     """Read a list of volumes of a config.
 
     Args:
@@ -102,7 +102,7 @@ def list_surface_volumes(volumes: Sequence[Mapping[str, Any]], source: str) -> l
     Raises:
         InvalidInputError: an unknown or missing key, a name that is no file name, or the same name twice in a part.
     """
-    found: dict[tuple[str, str], SurfaceVolume] = {}
+    found: dict[tuple[str, str], SurfaceInput] = {}
     for index, given in enumerate(volumes):
         place = f"volumes[{index}]"
         if not isinstance(given, Mapping):
@@ -121,7 +121,7 @@ def list_surface_volumes(volumes: Sequence[Mapping[str, Any]], source: str) -> l
         surfaces = (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
         if source == "mask" and len(surfaces) != 1:
             raise InvalidInputError(f"{place}#mask={paths!r}; expected one mask")
-        found[part, name] = SurfaceVolume(name, part, os.fspath(given["image"]), tuple(map(os.fspath, surfaces)))
+        found[part, name] = SurfaceInput(name, part, os.fspath(given["image"]), tuple(map(os.fspath, surfaces)))
     if not found:
         raise InvalidInputError(f"volumes is empty; expected a list of mappings with name, image and {source}")
     return list(found.values())

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.surface_settings import Size, SurfaceSettings
-from voxel_ext.data.surface_sources import SurfaceVolume, read_mesh, three_numbers
+from voxel_ext.data.surface_sources import SurfaceInput, read_mesh, three_numbers
 from voxel_ext.data.vector_codes import encode_vectors
 from voxel_ext.data.zarr_io import multiscale_attributes
 from voxel_ext.errors import InvalidInputError
@@ -33,7 +33,7 @@ Box = tuple[slice, slice, slice]
 
 
 def write_surface_volume(
-    volume: SurfaceVolume, path: Path, settings: SurfaceSettings, record: dict[str, Any], progress: bool = False
+    volume: SurfaceInput, path: Path, settings: SurfaceSettings, record: dict[str, Any], progress: bool = False
 ) -> None:
     """Write the store ``path`` with ``image``, ``sheet`` and ``normals``, replacing what is there.
 
@@ -131,7 +131,7 @@ def _text(box: Box) -> str:
 class _MaskBlocks:
     """Normals and sheet of a block from a mask that is read with as much around the block as they depend on."""
 
-    def __init__(self, volume: SurfaceVolume, image: LazyVolume, settings: SurfaceSettings, size: Size) -> None:
+    def __init__(self, volume: SurfaceInput, image: LazyVolume, settings: SurfaceSettings, size: Size) -> None:
         self.mask, self.settings, self.size = open_volume(volume.surfaces[0], channels=1), settings, size
         if self.mask.spatial_shape != image.spatial_shape:
             raise InvalidInputError(
@@ -171,7 +171,7 @@ class _MeshBlocks:
     """Normals and sheet of a block from meshes."""
 
     def __init__(
-        self, volume: SurfaceVolume, image: LazyVolume, settings: SurfaceSettings, size: Size, box: Box
+        self, volume: SurfaceInput, image: LazyVolume, settings: SurfaceSettings, size: Size, box: Box
     ) -> None:
         self.settings, self.size = settings, size
         unit = np.ones(3) if settings.mesh_unit == "voxel" else 1 / np.asarray(size)

@@ -17,7 +17,8 @@ from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.vector_codes import decode_vectors
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
 from voxel_ext.handlers.history import read_history
-from voxel_ext.handlers.report import _compact_image, check_report
+from voxel_ext.handlers.report import _compact_image
+from voxel_ext.handlers.report_writer import check_report
 from voxel_ext.inferers.block_output import SINGLE
 from voxel_ext.inferers.block_store import SETTINGS_ATTRIBUTE
 from voxel_ext.targets import Target, read_targets

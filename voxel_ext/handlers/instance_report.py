@@ -9,11 +9,11 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine
-from monai.data import decollate_batch
 from monai.utils import string_list_all_gather
 
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.report import ReportHandler, _array
+from voxel_ext.handlers.report_writer import output_samples
 from voxel_ext.visualize.instances import instance_section, instance_sizes
 
 
@@ -55,17 +55,15 @@ class InstanceReportHandler(ReportHandler):
         super().__init__(
             path, title, settings, history_file, image_key, label_key, pred_key, max_volumes, instances=True, **options
         )
-        self._sizes: list[str] = []
 
-    def _start(self, engine: Engine) -> None:
-        super()._start(engine)
-        self._sizes = []
+    def _start(self, _engine: Engine | None = None) -> None:
+        super()._start(_engine)
+        self._sizes: list[str] = []
 
     def _collect(self, engine: Engine) -> None:
         """Keep also the sizes of the instances of all samples, as texts that processes can exchange."""
         super()._collect(engine)
-        output: Any = engine.state.output
-        samples = decollate_batch(output, detach=True) if isinstance(output, Mapping) else output
+        samples = output_samples(engine)
         for sample, name in zip(samples, self._names[-len(samples) :], strict=True):
             row: dict[str, Any] = {"name": name, "prediction": self._counted(sample, self.pred_key, name)}
             if sample.get(self.label_key) is not None:

@@ -6,23 +6,22 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch.distributed
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.handlers.history import read_history
-from voxel_ext.handlers.report import _summary, check_report
+from voxel_ext.handlers.report import _summary
+from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.visualize.labeled_projection import LabeledAnimal
 from voxel_ext.visualize.labeling_report import labeling_report
 
 logger = logging.getLogger(__name__)
 
 
-class LabelingReportHandler:
+class LabelingReportHandler(ReportWriter):
     """Collect the labeled animals of an evaluator, and write a report when it has completed.
 
     Each sample of ``engine.state.output`` has a :class:`~voxel_ext.visualize.labeled_projection.LabeledAnimal` under
@@ -55,33 +54,13 @@ class LabelingReportHandler:
     ) -> None:
         if max_animals < 0:
             raise InvalidInputError(f"max_animals={max_animals}, expected 0 or more")
-        self.path = Path(path)
-        self.title = title
-        self.settings = settings
-        self.history_file = history_file
+        super().__init__(path, title, settings, history_file, notes)
         self.max_animals = max_animals
         self.key = key
-        self.notes = notes
+        self._start()
+
+    def _start(self, _engine: Engine | None = None) -> None:
         self._animals: list[LabeledAnimal] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Add the handler to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator, or an Ignite engine whose ``state.output`` holds the same.
-
-        Raises:
-            InvalidInputError: the report could not be written where it is asked for.
-            MissingDependencyError: a library that draws is not installed.
-        """
-        if idist.get_rank() == 0:
-            check_report(self.path, "matplotlib", "plotly", "PIL")
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _start(self, _engine: Engine) -> None:
-        self._animals = []
 
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -110,11 +89,9 @@ class LabelingReportHandler:
                 self.path,
                 animals,
                 self.title,
-                settings=self.settings,
-                history=read_history(self.history_file) if self.history_file is not None else (),
                 metrics={key: value for key, value in _summary(engine.state.metrics).items() if not _is_counted(key)},
-                notes=self.notes,
                 max_animals=shown,
+                **self._listed(),
             )
             logger.info("report: %s", self.path)
         self._animals = []

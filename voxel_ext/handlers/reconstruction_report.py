@@ -8,20 +8,18 @@ import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from voxel_ext.data.worm_store import WormStore
 from voxel_ext.errors import InvalidInputError, require
-from voxel_ext.handlers.history import read_history
-from voxel_ext.handlers.report import check_report
+from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.visualize import colors, write_report
 from voxel_ext.visualize.viewer import data_url
 
@@ -30,11 +28,11 @@ logger = logging.getLogger(__name__)
 _COLUMNS = ("input", "target", "reconstruction", "difference")
 
 
-class ReconstructionReportHandler:
+class ReconstructionReportHandler(ReportWriter):
     """Keep some cells of an evaluator, drawn at random, and write ``report.html`` when it has completed.
 
     The page has the learning curves, the metrics, the settings, and per cell the middle slices (XY, and YZ beside it)
-    of input, target, reconstruction, and reconstruction minus target.
+    of input, target, reconstruction, and reconstruction minus target. The evaluator must not decollate.
 
     Args:
         path: the file to write; replaced whole at the end of every run of the engine, by the process of rank 0.
@@ -61,27 +59,13 @@ class ReconstructionReportHandler:
     ) -> None:
         if max_cells < 0:
             raise InvalidInputError(f"max_report_cells={max_cells}, expected 0 or more")
-        self.path = Path(path)
+        super().__init__(path, title, settings, history_file, notes)
         self.store = store
-        self.title = title
-        self.settings = settings
-        self.history_file = history_file
         self.max_cells = max_cells
-        self.notes = notes
         self._start()
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to a MONAI evaluator that does not decollate.
-
-        Raises:
-            InvalidInputError: the report could not be written where it is asked for.
-            MissingDependencyError: a library that draws is not installed.
-        """
-        if idist.get_rank() == 0:
-            check_report(self.path, "matplotlib", "PIL")
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+    def _libraries(self) -> tuple[str, ...]:
+        return ("matplotlib", "PIL")
 
     def _start(self, _engine: Engine | None = None) -> None:
         self._kept: list[tuple[str, list[NDArray[np.float32]]]] = []
@@ -110,11 +94,9 @@ class ReconstructionReportHandler:
         write_report(
             self.path,
             self.title,
-            settings=self.settings,
-            history=read_history(self.history_file) if self.history_file is not None else (),
             metrics={name: float(value) for name, value in engine.state.metrics.items()},
-            notes=self.notes,
             sections=sections,
+            **self._listed(),
         )
         logger.info("report: %s", self.path)
         self._start()

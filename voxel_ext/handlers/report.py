@@ -12,24 +12,22 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from monai.data import decollate_batch
+from ignite.engine import Engine
 from monai.data.utils import affine_to_spacing
 from monai.utils import ImageMetaKey, string_list_all_gather
 
 from voxel_ext.data.address import parse_address
 from voxel_ext.data.naming import subject_name
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
-from voxel_ext.handlers.history import read_history
+from voxel_ext.handlers.report_writer import ReportWriter, output_samples
 from voxel_ext.visualize import render_volume, slice_figure, write_animation, write_report
 from voxel_ext.visualize.arrays import as_image, check_voxel_size, normalize
-from voxel_ext.workflow import check_writable
 
 logger = logging.getLogger(__name__)
 
 
-class ReportHandler:
+class ReportHandler(ReportWriter):
     """Collect some volumes and the metrics of a MONAI evaluator, and write ``report.html`` when it has completed.
 
     In a distributed run the process of rank 0 writes, and shows volumes that it has seen itself.
@@ -80,48 +78,28 @@ class ReportHandler:
             raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
         if voxel_size is not None:
             check_voxel_size(voxel_size, 2 if len(voxel_size) == 2 else 3)
-        self.path = Path(path)
-        self.title = title
-        self.settings = settings
-        self.history_file = history_file
+        super().__init__(path, title, settings, history_file, notes)
         self.image_key = image_key
         self.label_key = label_key
         self.pred_key = pred_key
         self.max_volumes = max_volumes
         self.metric_details = metric_details
         self.voxel_size = voxel_size
-        self.notes = notes
         self.pictures = pictures
         self.include_background = include_background
         self.instances = instances
+        self._start()
+
+    def _libraries(self) -> tuple[str, ...]:
+        return (*super()._libraries(), "imageio") if self.pictures else super()._libraries()
+
+    def _start(self, _engine: Engine | None = None) -> None:
         self._volumes: list[dict[str, Any]] = []
         self._names: list[str] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Add the handler to an evaluator.
-
-        Args:
-            engine: a MONAI evaluator, or an Ignite engine whose ``state.output`` holds the same.
-
-        Raises:
-            InvalidInputError: the report could not be written where it is asked for.
-            MissingDependencyError: a library that draws is not installed.
-        """
-        if idist.get_rank() == 0:
-            check_report(self.path, "matplotlib", "plotly", "PIL", *(["imageio"] if self.pictures else []))
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _start(self, _engine: Engine) -> None:
-        self._volumes = []
-        self._names = []
-
     def _collect(self, engine: Engine) -> None:
         """Keep the names of all samples, and the arrays of the first ``max_volumes``."""
-        output: Any = engine.state.output
-        samples = decollate_batch(output, detach=True) if isinstance(output, Mapping) else output
-        for sample in samples:
+        for sample in output_samples(engine):
             missing = [key for key in (self.image_key, self.pred_key) if key not in sample]
             if missing:
                 raise InvalidInputError(
@@ -156,13 +134,11 @@ class ReportHandler:
             write_report(
                 self.path,
                 self.title,
-                settings=self.settings,
-                history=read_history(self.history_file) if self.history_file is not None else (),
                 metrics=_summary(engine.state.metrics),
                 metric_rows=_rows(details, names),
                 volumes=self._volumes,
-                notes=self.notes,
                 sections=sections,
+                **self._listed(),
             )
             logger.info("report: %s", self.path)
             for volume in self._volumes if self.pictures else []:
@@ -172,24 +148,6 @@ class ReportHandler:
     def _sections(self) -> list[tuple[str, str]]:
         """Further parts of the page; called in every process of a distributed run."""
         return []
-
-
-def check_report(path: Path, *libraries: str) -> None:
-    """Check, before any long work, that a report can be drawn and written.
-
-    Args:
-        path: the file to write.
-        libraries: modules that draw it.
-
-    Raises:
-        InvalidInputError: the file is a folder, or its folder cannot be written to.
-        MissingDependencyError: a library is not installed.
-    """
-    if path.is_dir():
-        raise InvalidInputError(f"the report cannot be written to {path}: it is a folder; give a file")
-    check_writable(path.parent)
-    for library in libraries:
-        require(library, extra="viz")
 
 
 def _name(image: torch.Tensor, default: str) -> str:

@@ -12,7 +12,8 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from voxel_ext.errors import InvalidInputError, require
-from voxel_ext.handlers.surface_report import TargetSamples, output_samples
+from voxel_ext.handlers.report_writer import output_samples
+from voxel_ext.handlers.target_samples import TargetSamples
 from voxel_ext.targets import Target
 from voxel_ext.visualize.slice_walk import gif_bytes
 from voxel_ext.visualize.surface_report import target_frames

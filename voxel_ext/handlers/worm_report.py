@@ -20,7 +20,7 @@ from voxel_ext.data.worm_tables import FoundCells, per_cell_rows, write_tables
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.history import read_history
-from voxel_ext.handlers.report import check_report
+from voxel_ext.handlers.report_writer import check_report
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.worm_report import worm_sections

@@ -17,6 +17,22 @@ def nearest_sizes(size: list[int], stride: int) -> tuple[list[int], list[int]]:
     return smaller, larger
 
 
+def check_input_shape(shape: list[int], in_channels: int) -> None:
+    """Refuse an input with another number of axes or channels than a network takes (usable inside TorchScript).
+
+    Args:
+        shape: of the input.
+        in_channels: channels that the network takes.
+
+    Raises:
+        InvalidInputError: names the shape. A scripted network raises ``torch.jit.Error`` with the same text.
+    """
+    if len(shape) != 5 or shape[1] != in_channels:
+        raise InvalidInputError(
+            f"an input of shape {shape} does not fit; expected (B, C, D, H, W) with {in_channels} channels"
+        )
+
+
 def check_spatial_size(size: list[int], stride: int) -> None:
     """Refuse a spatial size that a network with poolings cannot restore (usable inside TorchScript).
 

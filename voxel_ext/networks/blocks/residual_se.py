@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import check_option
 from voxel_ext.networks.blocks.squeeze_excitation import (
     ChannelExcitation,
     ChannelSpatialExcitation,
@@ -37,22 +37,7 @@ def excitation_layer(kind: str, channels: int, reduction: int = 1) -> nn.Module:
         return nn.Identity()
     if kind == "sse":
         return SpatialExcitation(channels)
-    if reduction > channels:
-        raise InvalidInputError(
-            f"se_reduction={reduction} leaves nothing of {channels} channels; expected at most those"
-        )
-    if kind == "cse":
-        return _reduce(ChannelExcitation(channels), channels, reduction)
-    both = ChannelSpatialExcitation(channels)
-    _reduce(both.cSE, channels, reduction)
-    return both
-
-
-def _reduce(layer: ChannelExcitation, channels: int, reduction: int) -> ChannelExcitation:
-    if reduction > 1:
-        layer.fc1 = nn.Linear(channels, channels // reduction)
-        layer.fc2 = nn.Linear(channels // reduction, channels)
-    return layer
+    return (ChannelExcitation if kind == "cse" else ChannelSpatialExcitation)(channels, reduction)
 
 
 class ResidualSEBlock(ResNetBlock):

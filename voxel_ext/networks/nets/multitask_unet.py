@@ -16,7 +16,7 @@ from torch import nn
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.networks.blocks.residual_se import EXCITATIONS, ResidualSEBlock
 from voxel_ext.networks.blocks.unet3d_settings import axis_sizes, level_channels, level_settings
-from voxel_ext.networks.sizes import check_network_arguments, check_spatial_size, nearest_sizes
+from voxel_ext.networks.sizes import check_input_shape, check_network_arguments, check_spatial_size, nearest_sizes
 from voxel_ext.targets import Target, read_targets
 
 DOWNSAMPLINGS = ("pool", "strided")
@@ -169,8 +169,9 @@ class MultiTaskUNet(nn.Module):
             InvalidInputError: the image has another number of axes or channels, or an axis is not a multiple of
                 ``stride``. A scripted network raises ``torch.jit.Error`` with the same text.
         """
-        if not torch.jit.is_tracing():  # a trace cannot record the check, and warns
-            self._check_input(x)
+        if not torch.jit.is_tracing():  # a trace cannot record the checks, and warns
+            check_input_shape(list(x.shape), self.in_channels)
+            check_spatial_size(list(x.shape[2:]), self.stride)
         skips: list[torch.Tensor] = []
         for level in self.encoder:
             x = level(x)
@@ -183,14 +184,6 @@ class MultiTaskUNet(nn.Module):
             for index, values in enumerate(decoder(maps, skips)):
                 logits[name if index == 0 else f"{name}_level{index}"] = values
         return logits
-
-    def _check_input(self, x: torch.Tensor) -> None:
-        if x.dim() != 5 or x.shape[1] != self.in_channels:
-            raise InvalidInputError(
-                f"an input of shape {list(x.shape)} does not fit; "
-                f"expected (B, C, D, H, W) with {self.in_channels} channels"
-            )
-        check_spatial_size(list(x.shape[2:]), self.stride)
 
 
 def _level_channels(f_maps: int | Sequence[int], num_levels: int | None) -> list[int]:

@@ -17,7 +17,7 @@ from voxel_ext.networks.blocks.unet3d_blocks import (
     TransposedUpsampling,
 )
 from voxel_ext.networks.blocks.unet3d_settings import LevelSettings, level_channels, level_settings
-from voxel_ext.networks.sizes import check_network_arguments
+from voxel_ext.networks.sizes import check_input_shape, check_network_arguments
 
 
 class _UNet3DBase(nn.Module):
@@ -78,11 +78,7 @@ class _UNet3DBase(nn.Module):
         return x
 
     def _check_input(self, x: torch.Tensor) -> None:
-        if x.dim() != 5 or x.shape[1] != self.in_channels:
-            raise InvalidInputError(
-                f"an input of shape {list(x.shape)} does not fit; "
-                f"expected (B, C, D, H, W) with {self.in_channels} channels"
-            )
+        check_input_shape(list(x.shape), self.in_channels)
         fits = True
         for axis, least in enumerate(self.stride):
             fits = fits and x.shape[2 + axis] >= least

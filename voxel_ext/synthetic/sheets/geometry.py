@@ -33,33 +33,57 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True)
-class Waves:
-    """phi(x) = n · (x - c) + shift + w(x).
-
-    With |grad w| < 1, phi increases strictly along n: no sheet meets another, and no gradient vanishes.
+class _Undulating:
+    """phi(x) = phi_0(x - c) + w(x); a subclass adds phi_0.
 
     Args:
-        axis: (3,) unit vector n.
         center: (3,) c.
-        shift: of the stack along n, in voxels.
         undulation: w.
         lowest: see :class:`Field`.
     """
 
-    axis: Array
     center: Array
-    shift: float
     undulation: Ripples
     lowest: int
 
     def evaluate(self, position: Position) -> tuple[Array, list[Array]]:
-        """Return phi and its gradient n + grad w; see :class:`Field`."""
+        """Return phi and its gradient; see :class:`Field`."""
         value, gradient = self.undulation.value_and_gradient(position)
-        z, y, x = ((axis - c) * n for axis, c, n in zip(position, self.center, self.axis, strict=True))
+        self._add(position, value, gradient)
+        return value, gradient
+
+    def _add(self, position: Position, value: Array, gradient: list[Array]) -> None:
+        """Add phi_0 and its gradient in place."""
+        raise NotImplementedError
+
+    def _along(self, direction: Array, position: Position) -> tuple[Array, Array, Array]:
+        """Terms of direction · (x - c) along z, y and x."""
+        z, y, x = ((axis - c) * d for axis, c, d in zip(position, self.center, direction, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class Waves(_Undulating):
+    """phi(x) = n · (x - c) + shift + w(x), with the gradient n + grad w.
+
+    With |grad w| < 1, phi increases strictly along n: no sheet meets another, and no gradient vanishes.
+
+    Args:
+        center: (3,) c.
+        undulation: w.
+        lowest: see :class:`Field`.
+        axis: (3,) unit vector n.
+        shift: of the stack along n, in voxels.
+    """
+
+    axis: Array
+    shift: float
+
+    def _add(self, position: Position, value: Array, gradient: list[Array]) -> None:
+        z, y, x = self._along(self.axis, position)
         value += (z + self.shift) + y + x
         for component, n in zip(gradient, self.axis, strict=True):
             component += n
-        return value, gradient
 
     def is_clear(self, center: Array, radius: float) -> bool:
         """True: phi is continuous everywhere."""
@@ -71,30 +95,27 @@ class Waves:
 
 
 @dataclass(frozen=True)
-class Spiral:
+class Spiral(_Undulating):
     """phi(x) = r - spacing * turn / 2π + w(x), whose level sets are the windings of one Archimedean spiral.
 
     r is the distance from the scroll's axis and turn, from -π to π, the angle about it. Across the half plane where
-    turn jumps, winding k continues as winding k + 1 or k - 1; the gradient is continuous there.
+    turn jumps, winding k continues as winding k + 1 or k - 1; the gradient, e_r - spacing / (2π r) e_turn + grad w, is
+    continuous there.
 
     Args:
-        frame: (3, 3) orthonormal rows: the scroll's axis, the direction of angle 0, the direction of angle π/2.
         center: (3,) a point on the axis.
-        spacing: of the windings, in voxels.
         undulation: w.
         lowest: see :class:`Field`; the innermost winding, which leaves the axis free.
+        frame: (3, 3) orthonormal rows: the scroll's axis, the direction of angle 0, the direction of angle π/2.
+        spacing: of the windings, in voxels.
     """
 
     frame: Array
-    center: Array
     spacing: float
-    undulation: Ripples
-    lowest: int
 
-    def evaluate(self, position: Position) -> tuple[Array, list[Array]]:
-        """Return phi and its gradient e_r - spacing / (2π r) e_turn + grad w; see :class:`Field`."""
-        value, gradient = self.undulation.value_and_gradient(position)
-        u, v = (self._along(direction, position) for direction in self.frame[1:])
+    def _add(self, position: Position, value: Array, gradient: list[Array]) -> None:
+        terms = [self._along(direction, position) for direction in self.frame[1:]]
+        u, v = (z + y + x for z, y, x in terms)
         radius = np.maximum(np.sqrt(u * u + v * v), 1e-6)
         pitch = self.spacing / (2 * np.pi)
         value += radius - pitch * np.arctan2(v, u)
@@ -105,7 +126,6 @@ class Spiral:
         for component, along_u, along_v in zip(gradient, self.frame[1], self.frame[2], strict=True):
             component += along_u * by_u
             component += along_v * by_v
-        return value, gradient
 
     def is_clear(self, center: Array, radius: float) -> bool:
         """Whether a ball meets neither the axis nor the half plane where the angle jumps."""
@@ -116,10 +136,6 @@ class Spiral:
         """Return the scroll's ``axis``, ``center`` on it, and the ``directions`` of the angles 0 and π/2."""
         axis, *directions = self.frame.tolist()
         return {"axis": axis, "center": self.center.tolist(), "directions": directions}
-
-    def _along(self, direction: Array, position: Position) -> Array:
-        z, y, x = ((axis - c) * d for axis, c, d in zip(position, self.center, direction, strict=True))
-        return z + y + x
 
 
 def draw_frame(rng: np.random.Generator, tilt: float) -> Array:
@@ -164,7 +180,7 @@ def draw_waves(
     undulation = draw_undulation(rng, WAVES, wavelength, waviness, axis, FLAT)
     half = (np.array(size, dtype=np.float64) - 1) / 2
     reach = float(np.abs(axis) @ half + undulation.amplitudes.sum())
-    return Waves(axis, half, float(rng.uniform(0, spacing)), undulation, int(np.floor(-reach / spacing)) - 1)
+    return Waves(half, undulation, int(np.floor(-reach / spacing)) - 1, axis, float(rng.uniform(0, spacing)))
 
 
 def draw_spiral(
@@ -184,4 +200,4 @@ def draw_spiral(
     middle = (np.array(size, dtype=np.float64) - 1) / 2
     center = middle + away * (np.cos(angle) * frame[1] + np.sin(angle) * frame[2])
     lowest = int(np.ceil(undulation.amplitudes.sum() / spacing)) + 1
-    return Spiral(frame, center, spacing, undulation, lowest)
+    return Spiral(center, undulation, lowest, frame, spacing)

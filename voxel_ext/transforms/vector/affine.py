@@ -118,8 +118,10 @@ class RandAffineVectord(RandResampledTransform):
         scale_range: largest change of scale along z, y and x; factors uniform in 1 ± range, each axis on its own.
         shear_range: largest shear; one number for all of z per y, z per x, y per z, y per x, x per z, x per y, or six.
         translate_range: largest shift along z, y and x, in voxels.
-        **options: ``mode`` ("bilinear") and ``padding_mode`` ("zeros") of scalars, ``vector_mode`` ("bilinear"), ``kind``
-            ("normal"), ``voxel_size`` (None) and ``allow_missing_keys`` (False), see
+        **options: by keyword, defaults first: ``mode`` of scalars ("bilinear" or, for labels, "nearest"),
+            ``padding_mode`` of scalars ("zeros", "border" or "reflection"; vectors from outside are zero),
+            ``vector_mode`` ("bilinear" or "nearest"), ``kind`` ("normal" or "direction"), ``voxel_size`` (None for
+            equal, or (z, y, x)), ``allow_missing_keys`` (False); see
             :class:`~voxel_ext.transforms.vector.resampled.RandResampledTransform`.
 
     Raises:

@@ -106,8 +106,10 @@ class RandElasticVectord(RandResampledTransform):
         sigma_range: lowest and highest smoothness in voxels, of which one is drawn; at least 2.
         magnitude_range: lowest and highest of the largest displacement along an axis, in voxels, of which one is
             drawn; at most a third of the lowest sigma, so that the volume is not folded.
-        **options: ``mode`` ("bilinear") and ``padding_mode`` ("zeros") of scalars, ``vector_mode`` ("bilinear"), ``kind``
-            ("normal"), ``voxel_size`` (None) and ``allow_missing_keys`` (False), see
+        **options: by keyword, defaults first: ``mode`` of scalars ("bilinear" or, for labels, "nearest"),
+            ``padding_mode`` of scalars ("zeros", "border" or "reflection"; vectors from outside are zero),
+            ``vector_mode`` ("bilinear" or "nearest"), ``kind`` ("normal" or "direction"), ``voxel_size`` (None for
+            equal, or (z, y, x)), ``allow_missing_keys`` (False); see
             :class:`~voxel_ext.transforms.vector.resampled.RandResampledTransform`.
 
     Raises:
