@@ -87,7 +87,7 @@ class GradientHandler:
 def _steps_now(engine: Any) -> bool:
     """Whether a MONAI trainer makes a step of the optimizer in this iteration."""
     every = getattr(engine, "accumulation_steps", 1)
-    length = engine.state.epoch_length
+    length = getattr(engine.state, "epoch_length", None)
     if length is None:
         return engine.state.iteration % every == 0
     number = (engine.state.iteration - 1) % length + 1
