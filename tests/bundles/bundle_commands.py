@@ -1,8 +1,10 @@
 """Running a bundle's commands on tiny data."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,19 @@ def shell(command: list[str], folder: Path, timeout: float = 300) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
     )
+
+
+def kill_training(bundle: str, options: list[str], checkpoint: Path) -> None:
+    """Train from the shell in the bundle's folder, and kill the process as soon as there is a checkpoint."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json", *options],
+        cwd=ROOT / "bundles" / bundle,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoint.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()

@@ -3,17 +3,13 @@
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, environment, run_command, shell, unmet_properties
+from bundle_commands import ROOT, configs, kill_training, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from optic_lobe_commands import BUNDLE, FOLDER, TINY, TINY_2D, infer, places, train
 
@@ -190,18 +186,7 @@ def test_killed_training_resumes_to_the_same_losses(trained, dataset, tmp_path):
     whole = train(tmp_path / "whole", dataset, epochs=epochs)
     broken = tmp_path / "broken"
     settings = options(TINY | {"epochs": epochs, "dataset_dir": dataset} | places(broken))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json", *settings],
-        cwd=FOLDER,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (broken / "models" / "checkpoint_last.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_training(BUNDLE, settings, broken / "models" / "checkpoint_last.pt")
     assert read_checkpoint(broken / "models" / "checkpoint_last.pt")["epoch"] < epochs
     train(broken, dataset, epochs=epochs, resume="true")
     rows = [read_history(folder / "models" / "history.jsonl") for folder in (whole, broken)]

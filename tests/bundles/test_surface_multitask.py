@@ -4,17 +4,13 @@ import csv
 import json
 import logging
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, environment, run_command, shell, unmet_properties
+from bundle_commands import configs, kill_training, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from surface_commands import (
@@ -562,19 +558,7 @@ def test_killed_training_resumes_to_the_same_losses(dataset, tmp_path):
     settings = {"epochs": 6, "iterations_per_epoch": 1, "validation_iterations": 1}
     whole, broken = train(tmp_path / "whole", dataset, **settings), tmp_path / "broken"
     given = options(TINY | settings | places(broken) | {"dataset_dir": dataset})
-    command = ["monai.bundle", "run", "training", "--config_file", "configs/train.json", *given]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=FOLDER,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (broken / "models" / "checkpoint_last.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_training(BUNDLE, given, broken / "models" / "checkpoint_last.pt")
     assert last(broken)["epoch"] < 6
     train(broken, dataset, resume="true", **settings)
     losses = [[row["train_loss"] for row in history(folder)] for folder in (whole, broken)]

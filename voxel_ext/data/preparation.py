@@ -7,9 +7,8 @@ import functools
 import logging
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +26,7 @@ from voxel_ext.data.prepared_folder import MARKER, differing_settings, write_mar
 from voxel_ext.data.synthetic_volumes import Generator
 from voxel_ext.data.volume_record import VolumeRecord, encode_volume
 from voxel_ext.data.volume_store import open_store, read_settings, salvage
-from voxel_ext.data.workers import check_picklable, explain_ended_workers, start_pool
+from voxel_ext.data.workers import check_picklable, explain_ended_workers, results_in_order, start_pool
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.files import explain_write_errors, locked_folder
 
@@ -170,18 +169,9 @@ def _records(
     if pool is None:
         yield from (_record(generator, seed, dtype) for seed in seeds)
         return
-    made_ahead: deque[Future[VolumeRecord]] = deque()
-    try:
-        with explain_ended_workers("volumes", "lower num_workers or the size of the volumes"):
-            for seed in seeds:
-                made_ahead.append(pool.submit(_record, generator, seed, dtype))
-                if len(made_ahead) > ahead:
-                    yield made_ahead.popleft().result()
-            while made_ahead:
-                yield made_ahead.popleft().result()
-    finally:
-        for future in made_ahead:
-            future.cancel()
+    make = functools.partial(_record, generator, dtype=dtype)
+    with explain_ended_workers("volumes", "lower num_workers or the size of the volumes"):
+        yield from results_in_order(pool, make, seeds, ahead)
 
 
 def _record(generator: Generator, seed: int, dtype: str) -> VolumeRecord:

@@ -7,10 +7,11 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,6 +40,37 @@ def _start_worker() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     torch.set_num_threads(1)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def results_in_order(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Generator[Result]:
+    """Call a function in the threads or processes of a pool, for a few items before their results are asked for.
+
+    Args:
+        pool: where it is called.
+        function: of one item.
+        items: in the order of the results.
+        ahead: how many items to begin before the result of the first of them is given.
+
+    Yields:
+        the results in the order of the items. What has not begun when the generator is closed is dropped.
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @contextlib.contextmanager

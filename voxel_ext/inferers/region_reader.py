@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 
 from voxel_ext.data.lazy_volume import LazyVolume
+from voxel_ext.data.workers import results_in_order
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.inferers.windows import WindowGrid
 
@@ -131,17 +131,7 @@ class RegionReader:
             yield from map(self.read, starts)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
-            waiting: deque[Future[Layer]] = deque()
-            try:
-                for start in starts:
-                    waiting.append(thread.submit(self.read, start))
-                    if len(waiting) > prefetch:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            yield from results_in_order(thread, self.read, starts, prefetch)
 
     def _inside(self, axis: int, first: int, last: int) -> slice:
         """The part of the volume that windows at ``first`` to ``last`` of an axis of the padded volume see."""
