@@ -204,6 +204,14 @@ _OF_THE_NETWORK = (
     "kernel_size",
     "pool_size",
     "flavor",
+    "targets",
+    "squeeze_excitation",
+    "se_reduction",
+    "downsampling",
+    "upsampling",
+    "deep_supervision",
+    "shared_decoder_levels",
+    "normalization_bounds",
 )
 """Settings that must be the same in training and in use."""
 
