@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from voxel_ext.errors import check_option
-from voxel_ext.targets import ACTIVATION_NAMES as ACTIVATIONS
+
+ACTIVATIONS = ("none", "sigmoid", "softmax", "unit_norm")
+"""The activations that :func:`activate` knows."""
 
 
 def activate(logits: torch.Tensor, activation: str) -> torch.Tensor:
