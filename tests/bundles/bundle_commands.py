@@ -5,10 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from monai.bundle import ConfigWorkflow
+
+from voxel_ext.errors import VoxelExtError
+from voxel_ext.workflow import root_cause
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,3 +69,12 @@ def kill_training(bundle: str, options: list[str], checkpoint: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def reason(command: Callable[..., object], *arguments: Any, **override: Any) -> str:
+    """Run a command that must fail; return the message of the voxel_ext error behind the failure."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
+        command(*arguments, **override)
+    cause = root_cause(caught.value)
+    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
+    return str(cause)

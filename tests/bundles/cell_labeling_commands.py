@@ -4,11 +4,7 @@ import csv
 from functools import cache
 from pathlib import Path
 
-import pytest
 from bundle_commands import ROOT, configs, run_command
-
-from voxel_ext.errors import VoxelExtError
-from voxel_ext.workflow import root_cause
 
 BUNDLE = "cell_labeling"
 FOLDER = ROOT / "bundles" / BUNDLE
@@ -66,12 +62,3 @@ def tiny_training(base: Path) -> Path:
 def options(settings: dict) -> list[str]:
     """Settings as arguments of ``monai.bundle run``."""
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-
-
-def reason(command, *arguments, **override) -> str:
-    """Run a command that must fail; return the message of the voxel_ext error behind the failure."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
-        command(*arguments, **override)
-    cause = root_cause(caught.value)
-    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
-    return str(cause)

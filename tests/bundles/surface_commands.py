@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import zarr
 from bundle_commands import ROOT, configs, run_command
 
 from voxel_ext.data import decode_vectors
-from voxel_ext.errors import VoxelExtError
-from voxel_ext.workflow import root_cause
 
 BUNDLE = "surface_multitask"
 FOLDER = ROOT / "bundles" / BUNDLE
@@ -110,12 +107,3 @@ def planes(seed: int = 0, shape: tuple[int, int, int] = SIZE) -> dict[str, np.nd
     normals = np.zeros((3, *shape), np.float32)
     normals[0] = sheet
     return {"image": (noise + 80 * sheet).astype(np.float32), "sheet": sheet, "normals": normals}
-
-
-def reason(command, *arguments: Any, **override: Any) -> str:
-    """Run a command that must fail; return the message of the voxel_ext error behind the failure."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
-        command(*arguments, **override)
-    cause = root_cause(caught.value)
-    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
-    return str(cause)

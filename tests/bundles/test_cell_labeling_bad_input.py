@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from bundle_commands import shell
+from bundle_commands import reason, shell
 from cell_labeling_commands import (
     CHANNELS,
     FOLDER,
@@ -19,7 +19,6 @@ from cell_labeling_commands import (
     options,
     places,
     prepare,
-    reason,
     tiny_animals,
     tiny_training,
     train,

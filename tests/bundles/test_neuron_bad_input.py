@@ -1,11 +1,10 @@
 """What goes wrong is said clearly, and nothing half-written stays behind."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_commands import shell
+from bundle_commands import reason, shell
 from neuron_commands import (
     FOLDER,
     TINY,
@@ -20,21 +19,10 @@ from neuron_commands import (
     write_image,
 )
 
-from voxel_ext.errors import VoxelExtError
 from voxel_ext.handlers import save_checkpoint
 from voxel_ext.networks.nets import unet3d_network
-from voxel_ext.workflow import root_cause
 
 SHAPE = (16, 32, 32)
-
-
-def reason(call: Callable[[], object]) -> str:
-    """Run a command that must fail; return the message of the voxel_ext error behind the failure."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
-        call()
-    cause = root_cause(caught.value)
-    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
-    return str(cause)
 
 
 def files_in(folder: Path) -> list[str]:

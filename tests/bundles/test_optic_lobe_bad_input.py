@@ -6,20 +6,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from bundle_commands import reason
 from optic_lobe_commands import BUNDLE, infer, train
 
-from voxel_ext.errors import VoxelExtError
 from voxel_ext.handlers import save_checkpoint
-from voxel_ext.workflow import root_cause
-
-
-def reason(call) -> str:
-    """Run a command that must fail; return the message of the voxel_ext error behind the failure."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
-        call()
-    cause = root_cause(caught.value)
-    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
-    return str(cause)
 
 
 def write(path: Path, **arrays: np.ndarray) -> Path:

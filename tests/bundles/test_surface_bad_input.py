@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from bundle_commands import configs
+from bundle_commands import configs, reason
 from surface_commands import (
     BUNDLE,
     NORMALS,
@@ -21,7 +21,6 @@ from surface_commands import (
     infer,
     planes,
     prepare,
-    reason,
     tiny_sheets,
     tiny_training,
     train,

@@ -8,15 +8,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, run_command, shell, unmet_properties
+from bundle_commands import ROOT, configs, reason, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser, verify_net_in_out
 from monai.inferers import SlidingWindowInferer
 
 from voxel_ext.data import WormStore, open_volume
-from voxel_ext.errors import VoxelExtError
 from voxel_ext.handlers import load_trunk, read_checkpoint, read_history
 from voxel_ext.networks.nets import GroupAutoEncoder, matching_network
-from voxel_ext.workflow import root_cause
 
 BUNDLE = "worm_autoencoder"
 FOLDER = ROOT / "bundles" / BUNDLE
@@ -43,14 +41,6 @@ def infer(folder: Path, dataset: Path, *overlays: str, **override) -> Path:
 
 def history(folder: Path) -> list[dict[str, float]]:
     return read_history(folder / "models" / "history.jsonl")
-
-
-def reason(call) -> str:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the config parser decides the outermost type
-        call()
-    cause = root_cause(caught.value)
-    assert isinstance(cause, VoxelExtError), f"{type(cause).__name__}: {cause}"
-    return str(cause)
 
 
 @pytest.fixture(scope="module")

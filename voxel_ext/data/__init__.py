@@ -29,7 +29,13 @@ from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.scheduling import block_scheduler
 from voxel_ext.data.sheet_synthetic import prepare_synthetic_sheets, write_sheets
 from voxel_ext.data.splitting import datalists, split_volumes
-from voxel_ext.data.surface_data import SurfaceData, SurfacePatches, surface_volume_dataset, surface_volumes
+from voxel_ext.data.surface_data import (
+    SurfaceData,
+    SurfacePatches,
+    surface_evaluation_dataset,
+    surface_volume_dataset,
+    surface_volumes,
+)
 from voxel_ext.data.surface_patches import SurfacePatchDataset
 from voxel_ext.data.surface_preparation import SurfaceReport, prepare_surfaces
 from voxel_ext.data.surface_sources import read_mesh
@@ -130,6 +136,7 @@ __all__ = [
     "reverse_axes",
     "split_by_blocks",
     "split_volumes",
+    "surface_evaluation_dataset",
     "surface_volume_dataset",
     "surface_volumes",
     "validate_worms",

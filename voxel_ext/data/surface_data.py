@@ -137,6 +137,48 @@ def surface_volume_dataset(
     )
 
 
+def surface_evaluation_dataset(
+    data: SurfaceData,
+    targets: Mapping[str, Target],
+    index: PatchIndex,
+    normalization: str,
+    normalization_bounds: Sequence[float] | None = None,
+    transform: Callable[[dict[str, Any]], Any] | None = None,
+    ignore_label: float | None = None,
+    dilate_label: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Make the dataset to evaluate on: whole validation volumes, or else all validation patches of the others.
+
+    Only what is evaluated is read: with validation volumes neither the labels nor the intensities of the others are.
+
+    Args:
+        data: the volumes.
+        targets: the targets to load, by name.
+        index: which patches there are, if there are no validation volumes.
+        normalization: see ``normalization_of``.
+        normalization_bounds: likewise.
+        transform: what to do with an item.
+        ignore_label: value of voxels without a label; None if there is none.
+        dilate_label: see ``SurfacePatchDataset``.
+        cache_dir: see :meth:`SurfaceData.patches`, as are the last two.
+        validation_fraction: see there.
+        seed: see there.
+
+    Raises:
+        InvalidInputError: as :meth:`SurfaceData.patches`, ``normalization_of`` and ``SurfacePatchDataset``.
+    """
+    loading = (transform, ignore_label, dilate_label)
+    if data.validation:
+        whole = SurfaceData([], data.validation).normalizations(normalization, normalization_bounds)
+        return surface_volume_dataset(data.validation, targets, whole, *loading)
+    patches = data.patches(index, cache_dir, validation_fraction, seed).validation
+    scalings = data.normalizations(normalization, normalization_bounds)
+    return SurfacePatchDataset(patches, data.all, targets, index.patch_size, scalings, *loading)
+
+
 def _numbered(positions: Sequence[NDArray[np.int64]], first: int) -> list[Patch]:
     return [
         (number, (int(z), int(y), int(x)))

@@ -24,7 +24,7 @@ from voxel_ext.losses.monai_by_name import (
     monai_loss,
 )
 from voxel_ext.losses.vector_field import LEAST_LENGTH, AngularLoss, MaskedCosineLoss
-from voxel_ext.targets import Target
+from voxel_ext.targets import VECTOR_LOSSES, Target
 
 OWN_LOSSES = {
     "binary": ("bce_dice", "bce", "dice", "mse", "l1"),
@@ -44,7 +44,7 @@ def target_kind(target: Target) -> str:
     name = target.loss_name
     known = dict.fromkeys([*(one for names in OWN_LOSSES.values() for one in names), *MONAI_LOSSES])
     check_option(f"targets#{target.name}#loss", name, known)
-    if target.is_vector or name in ("cosine", "angular"):
+    if target.is_vector or name in VECTOR_LOSSES:
         kind = "vector"
     elif target.activation == "softmax" or name == "cross_entropy" or name in INDEX_LOSSES:
         kind = "classes"
@@ -112,7 +112,7 @@ class TaskLoss(nn.Module):
             if self.smoothing and self.name in INDEX_LOSSES:
                 raise InvalidInputError(f"targets#{target.name}#loss={self.name!r} cannot have label_smoothing")
             self.loss, self.activates = monai_loss(self.name, self.kind, self.options, place)
-        elif self.kind == "vector" and self.name in ("cosine", "angular"):
+        elif self.kind == "vector" and self.name in VECTOR_LOSSES:
             loss: type = MaskedCosineLoss if self.name == "cosine" else AngularLoss
             self.loss = build_loss(loss, {"oriented": target.oriented, **self.options}, place)
         else:

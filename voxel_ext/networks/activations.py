@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 from voxel_ext.errors import check_option
-
-ACTIVATIONS = ("none", "sigmoid", "softmax", "unit_norm")
-"""The activations that :func:`activate` knows."""
+from voxel_ext.targets import ACTIVATION_NAMES as ACTIVATIONS
 
 
 def activate(logits: torch.Tensor, activation: str) -> torch.Tensor:

@@ -10,8 +10,8 @@ from monai.config import NdarrayOrTensor
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.targets import COMPONENT_ORDERS
 
-COMPONENT_ORDERS = ("zyx", "xyz")
 KINDS = ("normal", "direction")
 
 
