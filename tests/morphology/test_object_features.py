@@ -132,7 +132,7 @@ def test_crops_alone():
 def test_names_of_groups():
     assert check_features(["size", "size", "shape"], False) == ("size", "shape")
     assert check_features(["all"], True) == tuple(FEATURE_GROUPS)
-    with pytest.raises(InvalidInputError, match="'skelton'.*Did you mean 'skeleton'"):
+    with pytest.raises(InvalidInputError, match=r"'skelton'.*Did you mean 'skeleton'"):
         check_features(["size", "skelton"], False)
     with pytest.raises(InvalidInputError, match="there is no image"):
         check_features("intensity", False)

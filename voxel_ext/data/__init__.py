@@ -26,6 +26,7 @@ from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
 from voxel_ext.data.object_crops import cut_object, cut_samples
 from voxel_ext.data.object_dataset import ObjectDataset, PointCloudDataset
 from voxel_ext.data.object_preparation import ObjectReport, prepare_objects
+from voxel_ext.data.object_table import object_statistics
 from voxel_ext.data.patch_index import PatchIndex
 from voxel_ext.data.point_cloud_preparation import prepare_point_clouds
 from voxel_ext.data.preparation import prepare_synthetic
@@ -120,6 +121,7 @@ __all__ = [
     "list_volumes",
     "name_by_atlas",
     "normalization_of",
+    "object_statistics",
     "open_vaa3d",
     "open_volume",
     "opposite_roll",

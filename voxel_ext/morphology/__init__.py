@@ -1,5 +1,23 @@
 """Shapes of objects: point clouds of their surfaces, features and clustering."""
 
+from voxel_ext.morphology.clustering import (
+    ClusterResult,
+    FeatureMatrix,
+    cluster,
+    cluster_table,
+    embed,
+    external_scores,
+    internal_scores,
+    join_features,
+    missing_ids,
+    representatives,
+    scale_features,
+    silhouettes,
+    stability,
+    write_clusters,
+)
+from voxel_ext.morphology.neighbors import Neighbors, distance_matrix, measure_neighbors
+from voxel_ext.morphology.object_columns import principal_axes, statistics_table
 from voxel_ext.morphology.point_clouds import (
     Surface,
     farthest_points,
@@ -7,11 +25,39 @@ from voxel_ext.morphology.point_clouds import (
     object_surface,
     sample_point_cloud,
 )
+from voxel_ext.morphology.spatial_density import SpatialDensity, SpatialGrid, count_labeled, spatial_density
+from voxel_ext.morphology.statistics import ObjectStatistics, measure_objects, merge_statistics
 
 __all__ = [
+    "ClusterResult",
+    "FeatureMatrix",
+    "Neighbors",
+    "ObjectStatistics",
+    "SpatialDensity",
+    "SpatialGrid",
     "Surface",
+    "cluster",
+    "cluster_table",
+    "count_labeled",
+    "distance_matrix",
+    "embed",
+    "external_scores",
     "farthest_points",
+    "internal_scores",
+    "join_features",
+    "measure_neighbors",
+    "measure_objects",
+    "merge_statistics",
+    "missing_ids",
     "normalize_points",
     "object_surface",
+    "principal_axes",
+    "representatives",
     "sample_point_cloud",
+    "scale_features",
+    "silhouettes",
+    "spatial_density",
+    "stability",
+    "statistics_table",
+    "write_clusters",
 ]

@@ -35,12 +35,12 @@ def skeleton_features(
     """Measure the skeleton of an object.
 
     With ``"thinning"`` the object is thinned to lines in the order of the depth in nm (see
-    :func:`~voxel_ext.morphology.thinning.thin`), so that voxels need not be cubes; branches that reach less than
-    twice the radius (plus a voxel) of their junction are left out; paths are smoothed by a Gaussian of 1.5 times the voxel size's largest side,
-    as steps from voxel to voxel are up to 13 % longer than a line. The radius at each free end is added to the length:
-    rods have their whole length, a ball its diameter, a ring 2 pi R, to a few percent, or to about a voxel at each end
-    where voxels are long. Junctions nearer to each other than the radius are one branch point. Flat objects, many times
-    wider than thick, have skeletons like trees, whose length depends on their outline.
+    :func:`~voxel_ext.morphology.thinning.thin`), so that voxels need not be cubes. Branches that reach less than twice
+    the radius (plus a voxel) of their junction are left out. Paths are smoothed by a Gaussian of 1.5 times the voxel
+    size's largest side, as steps from voxel to voxel are up to 13 % longer than a line. The radius at each free end is
+    added to the length: rods have their whole length, a ball its diameter, a ring 2 pi R, to a few percent. Junctions
+    nearer to each other than the radius are one branch point. Flat objects, many times wider than thick, have skeletons
+    like trees, whose length depends on their outline.
 
     ``"teasar"`` is that of kimimaro (Sato et al. 2000), which has to be installed separately as its license is the GPL:
     trees without loops.
@@ -73,13 +73,16 @@ def skeleton_features(
 
 def _graph_features(graph: SkeletonGraph, voxel_size: tuple[float, float, float]) -> dict[str, float]:
     degrees = graph.degrees()
-    at_surface = min(voxel_size) / 2  # depths are to the next voxel's center
+    radius = np.array(graph.radius)
+    radius -= min(voxel_size) ** 2 / (
+        2 * radius
+    )  # depths are to a voxel's center: half a voxel too much at the surface
     lengths = {
         number: path_length(_smooth(points, first == last, voxel_size))
         for number, (first, last, points) in graph.branches.items()
     }
-    tips = np.where(degrees == 1, np.array(graph.radius) - at_surface, 0.0)
-    balls = 2 * (np.array(graph.radius)[graph.single] - at_surface)
+    tips = np.where(degrees == 1, radius, 0.0)
+    balls = 2 * radius[graph.single]
     nodes = int(np.count_nonzero(degrees))
     parts, longest = _longest_path(graph, lengths, tips)
     values = (

@@ -38,7 +38,7 @@ class SkeletonGraph:
         """Remove spurs, shortest in proportion first, and join the branches on both sides of where they were.
 
         A spur is a branch with a free end that reaches, with the radius at its end, at most ``reach`` times the radius
-        of the junction plus ``margin`` away from it: a corner or roughness of the surface rather than a part of its own.
+        of the junction plus ``margin`` away from it: a corner or roughness of the surface rather than a part of it.
 
         Args:
             reach: in radii of the junction.
@@ -54,7 +54,7 @@ class SkeletonGraph:
         heapify(spurs)
         while spurs and spurs[0][0] <= reach:
             _, number, points = heappop(spurs)
-            if number not in self.branches or self.branches[number][2].shape != (points, 3):
+            if number not in self.branches or len(self.branches[number][2]) != points:
                 continue  # joined since
             first, last, _ = self.branches.pop(number)
             for node in (first, last):
@@ -83,7 +83,8 @@ class SkeletonGraph:
             a, one = b, one[::-1]
         if d == node:
             d, other = c, other[::-1]
-        self.branches[kept] = (a, d, np.concatenate([one, other[1:]], dtype=np.float64))
+        joined: NDArray[np.float64] = np.concatenate([one, other[1:]])
+        self.branches[kept] = (a, d, joined)
         del self.branches[gone]
         at[node].clear()
         at[d].discard(gone)
