@@ -85,6 +85,12 @@ def test_worker_processes_give_the_same_table(scene, table):
     pd.testing.assert_frame_equal(object_features(*scene, SIZE, num_workers=2, progress=False), table)
 
 
+def test_the_order_of_labels_in_memory_does_not_matter(scene, table):
+    labels, image = scene
+    found = object_features(np.asfortranarray(labels), np.asfortranarray(image), SIZE, progress=False)
+    pd.testing.assert_frame_equal(found, table)
+
+
 def test_objects_are_measured_apart_from_those_they_touch(scene):
     labels, _ = scene
     filled = np.where(labels == 0, 9, labels)

@@ -132,3 +132,13 @@ def test_refuses_unknown_methods_and_names_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "kimimaro", None)
     with pytest.raises(MissingDependencyError, match="pip install kimimaro"):
         skeleton_features(mask, method="teasar")
+
+
+def test_teasar_gives_rods_their_length():
+    pytest.importorskip("kimimaro")
+    rod = np.ones((100, 6, 6), bool)
+    for mask in (rod, rod.transpose(1, 0, 2), rod.transpose(1, 2, 0)):
+        found = skeleton_features(mask, (8, 8, 8), "teasar")
+        assert found["skeleton_length_nm"] == pytest.approx(800, rel=0.05)
+        assert found["skeleton_longest_path_nm"] == pytest.approx(found["skeleton_length_nm"])
+        assert _counts(found) == (0, 2, 0)

@@ -64,6 +64,12 @@ def test_lines_lie_in_the_middle(voxel_size):
         assert middle > 0.75 * radius
 
 
+def test_the_order_in_memory_does_not_matter():
+    mask = capsule(4, 20, (1, 1, 1), 0)
+    depth = depth_map(mask)
+    np.testing.assert_array_equal(thin(np.asfortranarray(mask), depth), thin(mask, depth))
+
+
 def test_the_mask_is_not_changed():
     mask = np.ones((4, 5, 6), bool)
     thin(mask, depth_map(mask))

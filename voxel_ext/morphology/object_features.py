@@ -61,7 +61,7 @@ FEATURE_GROUPS = {
 CROP_GROUPS = ("sphericity", "surface_to_volume", "shape", "skeleton", "thickness", "slices")
 """Groups that need each object's mask; the others, and parts of ``shape``, come from statistics of all objects."""
 
-_BYTES_PER_VOXEL = 60  # of an object's padded bounding box: fields, their derivatives and places of voxels
+_BYTES_PER_VOXEL = 120  # of an object's padded bounding box, measured for a sponge; less for smooth objects
 _IN_FLIGHT = 4  # masks per worker that wait
 
 
@@ -171,9 +171,8 @@ def object_features(
     if num_workers < 0:
         raise InvalidInputError(f"num_workers={num_workers}; expected 0 or a number of processes")
     statistics = measure_objects(labels, image if "intensity" in groups else None, euler="shape" in groups)
-    within = (statistics.voxels >= lower) & (statistics.voxels <= upper)
-    counted = statistics.select(within)
-    kept = ~counted.touches_border(labels.shape) if exclude_border else np.ones(len(counted), bool)
+    counted = statistics.select((statistics.voxels >= lower) & (statistics.voxels <= upper))
+    kept = ~(counted.touches_border(labels.shape) & exclude_border)
     if not kept.any():
         raise InvalidInputError(_nothing_left(statistics.voxels, len(counted), bounds))
     table = statistics_table(counted, labels.shape, size)
@@ -182,18 +181,27 @@ def object_features(
         table = table.assign(**measure_neighbors(positions, neighbors, radius_nm).columns())
     if "density" in groups:
         table = table.assign(**_density_columns(labels, counted, density_blocks))
-    table, counted = table[kept].reset_index(drop=True), counted.select(kept)
+    table = table[kept].reset_index(drop=True)
     on_crops = tuple(group for group in groups if group in CROP_GROUPS)
     if on_crops:
-        _check_memory(counted, size, memory_gib)
-        jobs = ((mask, size, on_crops) for mask in _masks(labels, counted))
-        rows = _measure_all(jobs, len(counted), num_workers, progress)
+        rows = _measure_crops(labels, counted.select(kept), size, on_crops, num_workers, progress, memory_gib)
         table = table.assign(**require("pandas", extra="em").DataFrame(rows))
     return table[["id", *(column for group in groups for column in FEATURE_GROUPS[group])]]
 
 
-def _measure_all(jobs: Iterable[tuple], count: int, num_workers: int, progress: bool) -> list[dict[str, float]]:
-    bar = tqdm(total=count, desc="object features", unit="object", disable=not progress)
+def _measure_crops(
+    labels: NDArray,
+    statistics: ObjectStatistics,
+    voxel_size: tuple[float, float, float],
+    groups: tuple[str, ...],
+    num_workers: int,
+    progress: bool,
+    memory_gib: float,
+) -> list[dict[str, float]]:
+    """Measure objects one by one, here or in processes; rows are in the order of the statistics."""
+    _check_memory(statistics, voxel_size, memory_gib)
+    jobs = ((mask, voxel_size, groups) for mask in _masks(labels, statistics))
+    bar = tqdm(total=len(statistics), desc="object features", unit="object", disable=not progress)
     results = (crop_features(*job) for job in jobs) if not num_workers else _in_processes(jobs, num_workers)
     rows = []
     with bar:

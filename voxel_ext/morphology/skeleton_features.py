@@ -43,7 +43,8 @@ def skeleton_features(
     like trees, whose length depends on their outline.
 
     ``"teasar"`` is that of kimimaro (Sato et al. 2000), which has to be installed separately as its license is the GPL:
-    trees without loops.
+    trees from surface to surface, without loops; lengths are of steps from voxel to voxel, not smoothed, and a single
+    voxel has 0.
 
     Args:
         mask: (D, H, W), not 0 inside the object.
@@ -160,9 +161,17 @@ def _teasar_features(crop: NDArray[np.bool_], voxel_size: tuple[float, float, fl
             f"method='teasar' needs kimimaro, which could not be imported ({error}); install it with: pip install "
             "kimimaro (its license is the GPL), or use method='thinning'"
         ) from error
-    settings = {"scale": 1.5, "const": 2 * max(voxel_size), "soma_detection_threshold": math.inf}
+    # with background all around; soma rules, which are for cell bodies, are off
+    settings = {
+        "scale": 1.5,
+        "const": 2 * max(voxel_size),
+        "pdrf_scale": 100000,
+        "pdrf_exponent": 4,
+        "soma_detection_threshold": math.inf,
+    }
+    volume = np.pad(crop, 1).astype(np.uint8)
     found = kimimaro.skeletonize(
-        crop.astype(np.uint8), settings, anisotropy=voxel_size, dust_threshold=0, progress=False
+        volume, settings, anisotropy=voxel_size, dust_threshold=0, fix_borders=False, progress=False
     )
     if 1 not in found:
         return dict.fromkeys(_NAMES, 0.0)

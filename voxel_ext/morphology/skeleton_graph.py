@@ -111,7 +111,7 @@ def skeleton_graph(
         voxel_size: (z, y, x) in nm.
     """
     neighbors = _neighbors(skeleton)
-    places = np.argwhere(skeleton) * np.array(voxel_size, np.float64)
+    places = np.argwhere(skeleton).astype(np.float64) * voxel_size
     depths = depth[skeleton].astype(np.float64)
     groups = _nodes(neighbors)
     node_of = np.full(len(places), -1)

@@ -53,7 +53,7 @@ def thin(mask: NDArray[np.bool_], depth: NDArray[np.floating]) -> NDArray[np.boo
     Returns:
         (D, H, W), True on the lines.
     """
-    padded = np.pad(mask, 1)
+    padded = np.ascontiguousarray(np.pad(mask, 1))  # so that flat is a view
     flat = padded.reshape(-1)
     steps = _OFFSETS @ (np.array(padded.strides) // padded.itemsize)
     places = np.flatnonzero(flat)
