@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/install.sh
-install_project viz,export,dask,mesh,dev
+install_project viz,export,dask,mesh,em,dev
 
 ruff check .
 ruff format --check .

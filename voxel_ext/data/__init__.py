@@ -16,18 +16,26 @@ from voxel_ext.data.cell_labeling_file import (
 from voxel_ext.data.cell_labeling_preparation import prepare_cell_labeling
 from voxel_ext.data.datalist import list_volumes
 from voxel_ext.data.ensure import ensure_dataset
+from voxel_ext.data.feature_files import compare_feature_ids, read_feature_folder, read_features, write_features
 from voxel_ext.data.grid_patches import GridPatches
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.naming import volume_name
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
 from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
+from voxel_ext.data.object_crops import cut_object, cut_samples
+from voxel_ext.data.object_dataset import ObjectDataset, PointCloudDataset
+from voxel_ext.data.object_preparation import ObjectReport, prepare_objects
+from voxel_ext.data.object_table import object_statistics
 from voxel_ext.data.patch_index import PatchIndex
+from voxel_ext.data.point_cloud_preparation import prepare_point_clouds
 from voxel_ext.data.preparation import prepare_synthetic
 from voxel_ext.data.readers import HDF5Reader, ZarrReader, register_readers
+from voxel_ext.data.relabel import Relabeled, relabel_volume
 from voxel_ext.data.saving import SaveVolume, SaveVolumed
 from voxel_ext.data.scheduling import block_scheduler
 from voxel_ext.data.sheet_synthetic import prepare_synthetic_sheets, write_sheets
+from voxel_ext.data.slice_folder import list_slices
 from voxel_ext.data.splitting import datalists, split_volumes
 from voxel_ext.data.surface_data import (
     SurfaceData,
@@ -72,7 +80,11 @@ __all__ = [
     "LazyVolume",
     "LoadCellVolumed",
     "LoadZyxd",
+    "ObjectDataset",
+    "ObjectReport",
     "PatchIndex",
+    "PointCloudDataset",
+    "Relabeled",
     "SaveVolume",
     "SaveVolumed",
     "SurfaceData",
@@ -99,7 +111,10 @@ __all__ = [
     "build_atlas",
     "cell_labeling_lists",
     "cell_volume_addresses",
+    "compare_feature_ids",
     "compare_pairs",
+    "cut_object",
+    "cut_samples",
     "cut_worm",
     "datalists",
     "decode_vectors",
@@ -108,15 +123,19 @@ __all__ = [
     "intensity_statistics",
     "list_cell_volumes",
     "list_prepared",
+    "list_slices",
     "list_volumes",
     "name_by_atlas",
     "normalization_of",
+    "object_statistics",
     "open_vaa3d",
     "open_volume",
     "opposite_roll",
     "parse_address",
     "prepare_cell_labeling",
     "prepare_neurons",
+    "prepare_objects",
+    "prepare_point_clouds",
     "prepare_surfaces",
     "prepare_synthetic",
     "prepare_synthetic_neurons",
@@ -126,12 +145,15 @@ __all__ = [
     "prepare_worms",
     "read_cell_header",
     "read_cell_volume",
+    "read_feature_folder",
+    "read_features",
     "read_mesh",
     "read_surface_volumes",
     "read_vaa3d",
     "read_worm",
     "read_worm_header",
     "read_worm_table",
+    "relabel_volume",
     "require_valid_worms",
     "reverse_axes",
     "split_by_blocks",
@@ -144,6 +166,7 @@ __all__ = [
     "worm_lists",
     "worm_statistics",
     "write_cell_volume",
+    "write_features",
     "write_sheets",
     "write_vaa3d",
     "write_worm",

@@ -1,7 +1,8 @@
-"""Volumes that are read box by box, whatever holds them: zarr, HDF5, NumPy, NIfTI, TIFF."""
+"""Volumes that are read box by box, whatever holds them: zarr, HDF5, NumPy, NIfTI, TIFF, NRRD, folders of slices."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from numbers import Integral
@@ -15,10 +16,19 @@ from voxel_ext.data.address import CONTAINER_SUFFIXES, parse_address
 from voxel_ext.data.container import READ_ERRORS
 from voxel_ext.data.lazy_containers import ContainerSource, open_object
 from voxel_ext.data.lazy_images import NIFTI_SUFFIXES, TIFF_SUFFIXES, NiftiSource, TiffSource
-from voxel_ext.data.lazy_sources import ArraySource, MemorySource, NpySource
+from voxel_ext.data.lazy_itk import ITK_SUFFIXES, ItkSource
+from voxel_ext.data.lazy_sources import ArraySource, FileSource, MemorySource, NpySource
+from voxel_ext.data.slice_folder import SLICE_SUFFIXES, SliceFolderSource
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
 
 CHANNEL_AXES = ("first", "last")
+
+_KINDS: dict[tuple[str, ...], type[FileSource]] = {
+    (".npy",): NpySource,
+    NIFTI_SUFFIXES: NiftiSource,
+    TIFF_SUFFIXES: TiffSource,
+    ITK_SUFFIXES: ItkSource,
+}
 
 PARTIAL_SUFFIX = ".partial"
 """Of folders that are being written; see ``voxel_ext.files.atomic_path``."""
@@ -133,8 +143,9 @@ def open_volume(
 
     Args:
         source: path of a zarr store, an OME-Zarr image, an HDF5 file, or an array in one (``a.zarr/image``,
-            ``x.h5/raw``, see ``parse_address``); of a .npy, NIfTI or TIFF file; or an array: ``zarr.Array``,
-            ``h5py.Dataset``, NumPy or what can be turned into that. Folders called ``….partial`` are refused.
+            ``x.h5/raw``, see ``parse_address``); of a .npy, NIfTI, TIFF, NRRD or MetaImage file; of a folder of PNG or
+            TIFF slices, see ``SliceFolderSource``; or an array: ``zarr.Array``, ``h5py.Dataset``, NumPy or what can be
+            turned into that. Folders called ``….partial`` are refused.
         channels: expected number of channels; None for any.
         channel_axis: "first", "last" or None.
         level: of an OME-Zarr image, 0 being the finest.
@@ -192,11 +203,16 @@ def _open_path(path: str, level: int) -> ArraySource:
         return ContainerSource(address, level)
     if level:
         raise InvalidInputError(f"level={level}, but {path} has no resolution levels; only OME-Zarr images have")
-    for suffixes, kind in (((".npy",), NpySource), (NIFTI_SUFFIXES, NiftiSource), (TIFF_SUFFIXES, TiffSource)):
+    if os.path.isdir(path):
+        return SliceFolderSource(path)
+    for suffixes, kind in _KINDS.items():
         if path.lower().endswith(suffixes):
             return kind(path)
-    known = ", ".join((*CONTAINER_SUFFIXES, ".npy", *NIFTI_SUFFIXES, *TIFF_SUFFIXES))
-    raise InvalidInputError(f"{path} cannot be read box by box; expected a name that ends with one of {known}")
+    known = ", ".join((*CONTAINER_SUFFIXES, *itertools.chain.from_iterable(_KINDS)))
+    raise InvalidInputError(
+        f"{path} cannot be read box by box; expected a name that ends with one of {known}, or a folder of slices "
+        f"({', '.join(SLICE_SUFFIXES)})"
+    )
 
 
 def _guess_axes(array: ArraySource, channels: int | None, channel_axis: str | None) -> str:

@@ -2,11 +2,13 @@
 
 from voxel_ext.handlers.blockwise_report import report_blockwise
 from voxel_ext.handlers.checkpoint import CheckpointHandler
+from voxel_ext.handlers.collapse_monitor import CollapseMonitorHandler
 from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
 from voxel_ext.handlers.epoch_seed import EpochSeedHandler
 from voxel_ext.handlers.gradient import GradientHandler
 from voxel_ext.handlers.history import HistoryHandler, read_history
 from voxel_ext.handlers.instance_report import InstanceReportHandler
+from voxel_ext.handlers.knn_monitor import KNNMonitorHandler
 from voxel_ext.handlers.labeling_metrics import LabelingMetricsHandler
 from voxel_ext.handlers.labeling_report import LabelingReportHandler
 from voxel_ext.handlers.loss_parts import LossPartsHandler
@@ -24,10 +26,12 @@ from voxel_ext.handlers.worm_report import WormReportHandler
 
 __all__ = [
     "CheckpointHandler",
+    "CollapseMonitorHandler",
     "EpochSeedHandler",
     "GradientHandler",
     "HistoryHandler",
     "InstanceReportHandler",
+    "KNNMonitorHandler",
     "LabelingMetricsHandler",
     "LabelingReportHandler",
     "LossPartsHandler",

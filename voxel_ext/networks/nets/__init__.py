@@ -8,6 +8,9 @@ from voxel_ext.networks.nets.group_unet import GroupUNet
 from voxel_ext.networks.nets.matching import MatchingNet, MultiLevelMatchingNet
 from voxel_ext.networks.nets.matching_factory import matching_network
 from voxel_ext.networks.nets.multitask_unet import MultiTaskUNet
+from voxel_ext.networks.nets.point_cloud_autoencoder import PointCloudAutoEncoder
+from voxel_ext.networks.nets.shape_vae import ShapeVAE
+from voxel_ext.networks.nets.simsiam import SimSiam
 from voxel_ext.networks.nets.stacked_hourglass import StackedHourglass
 from voxel_ext.networks.nets.unet import UNet
 from voxel_ext.networks.nets.unet3d import ResidualUNet3D, ResidualUNetSE3D, UNet3D
@@ -21,8 +24,11 @@ __all__ = [
     "MatchingNet",
     "MultiLevelMatchingNet",
     "MultiTaskUNet",
+    "PointCloudAutoEncoder",
     "ResidualUNet3D",
     "ResidualUNetSE3D",
+    "ShapeVAE",
+    "SimSiam",
     "StackedHourglass",
     "UNet",
     "UNet3D",

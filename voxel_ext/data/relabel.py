@@ -1,0 +1,167 @@
+"""Replacing the ids of a label volume by the numbers of their clusters, block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from voxel_ext.data.label_scan import Box, scan_blocks
+from voxel_ext.data.lazy_volume import LazyVolume, open_volume
+from voxel_ext.data.scheduling import BlockScheduler, block_scheduler
+from voxel_ext.data.zarr_io import multiscale_attributes
+from voxel_ext.errors import InvalidInputError
+from voxel_ext.files import atomic_path
+from voxel_ext.morphology.clustering.feature_table import check_ids
+from voxel_ext.morphology.clustering.label_values import cluster_values, map_labels
+
+LEVEL = "0"
+CHUNK = 64
+"""Edge of the chunks of a result whose input has none."""
+
+
+@dataclass(frozen=True)
+class Relabeled:
+    """What became of a label volume.
+
+    Attributes:
+        path: the zarr store.
+        voxels: by value, how many voxels have it; background included.
+        unknown: ids of the labels that are not among the given ones, which became background, ascending.
+        absent: given ids that no voxel has, ascending.
+    """
+
+    path: Path
+    voxels: dict[int, int]
+    unknown: NDArray[np.int64]
+    absent: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Job:
+    volume: LazyVolume
+    store: str
+    ids: NDArray[np.int64]
+    values: NDArray[Any]
+
+
+def relabel_volume(
+    labels: Any,
+    ids: ArrayLike,
+    clusters: ArrayLike,
+    path: str | os.PathLike[str],
+    *,
+    noise: str = "background",
+    scheduler: BlockScheduler | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Relabeled:
+    """Write a label volume whose values are the objects' clusters.
+
+    The value of cluster k is k + 1, so that 0 stays the background, which also takes objects without a cluster. Memory:
+    a block of about 2 million voxels (or a chunk) for each worker.
+
+    Args:
+        labels: what :func:`~voxel_ext.data.open_volume` opens: (D, H, W) integer ids.
+        ids: (N,) of the objects, as in :class:`~voxel_ext.morphology.clustering.ClusterResult`.
+        clusters: (N,) cluster of each from 0 on, -1 for noise.
+        path: the zarr store to write: an OME-Zarr 0.5 image of the input's chunks and voxel size (without a unit where
+            the input tells none), uint8, or where there are more than 254 clusters uint16 or uint32.
+        noise: "background", or "own" for the value after that of the last cluster.
+        scheduler: where blocks are done; None for this process.
+        overwrite: replace a store that exists.
+        progress: show a bar.
+
+    Returns:
+        counts of voxels, and ids that are in only one of the two.
+
+    Raises:
+        MissingDataError: the labels do not exist.
+        InvalidInputError: the labels are not integers of one channel; wrong ids or clusters; or the store exists, or
+            is, holds or is inside of the labels.
+        OSError: it cannot be written.
+    """
+    volume = open_volume(labels, channels=1, name="labels")
+    if volume.dtype.kind not in "iu":
+        raise InvalidInputError(f"{volume.address} has data type {volume.dtype}; expected integer ids")
+    known, found = check_ids(ids, "ids"), np.asarray(clusters)
+    if found.shape != known.shape:
+        raise InvalidInputError(f"{found.shape} clusters for {len(known)} ids; expected one for each")
+    values = cluster_values(found, noise)
+    target = Path(path)
+    _check_target(target, volume, overwrite)
+    chunks = [
+        min(edge, length) for edge, length in zip(volume.chunks or (CHUNK,) * 3, volume.spatial_shape, strict=True)
+    ]
+    blocks = scan_blocks(volume.spatial_shape, chunks)
+    with atomic_path(target, directory=True) as temporary:
+        _create(temporary, volume, chunks, values.dtype)
+        results = (scheduler or block_scheduler()).run(_do_block, blocks, _Job(volume, str(temporary), known, values))
+        with contextlib.closing(results):
+            bar = tqdm(results, "relabeling", len(blocks), unit="block", disable=not progress, leave=False)
+            counts, present = _collect(bar, int(values.max(initial=0)))
+    return Relabeled(
+        target,
+        {value: int(count) for value, count in enumerate(counts) if count},
+        np.setdiff1d(present, known, assume_unique=True),
+        np.setdiff1d(known, present, assume_unique=True),
+    )
+
+
+def _check_target(target: Path, volume: LazyVolume, overwrite: bool) -> None:
+    if target.suffix != ".zarr":
+        raise InvalidInputError(f"path={str(target)!r}; expected a zarr store, a name that ends with .zarr")
+    place, source = target.resolve(), Path(os.path.abspath(volume.address)).resolve()
+    if place == source or place in source.parents or source in place.parents:
+        raise InvalidInputError(f"{target} is where the labels {volume.address} are; choose another store")
+    if target.exists() and not overwrite:
+        raise InvalidInputError(f"{target} exists; choose another store, remove it, or give overwrite=True")
+
+
+def _create(store: Path, volume: LazyVolume, chunks: Sequence[int], dtype: np.dtype) -> None:
+    import zarr
+
+    attributes = multiscale_attributes(LEVEL, volume.voxel_size or (1.0, 1.0, 1.0), False)
+    if volume.voxel_size is None:
+        for axis in attributes["ome"]["multiscales"][0]["axes"]:
+            axis.pop("unit", None)
+    root = zarr.open_group(str(store), mode="w", zarr_format=3, attributes=attributes)
+    root.create_array(
+        LEVEL,
+        shape=volume.spatial_shape,
+        dtype=dtype,
+        chunks=tuple(chunks),
+        fill_value=0,
+        dimension_names=["z", "y", "x"],
+    )
+
+
+def _do_block(box: Box, job: _Job) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Write a block; return the counts of its values and the ids in it."""
+    import zarr
+
+    labels = job.volume.read(box)[0]
+    mapped = map_labels(labels, job.ids, job.values)
+    if mapped.any():  # chunks of zeros need not be written
+        root: Any = zarr.open_group(job.store, mode="r+")
+        root[LEVEL][box] = mapped
+    ids = np.unique(labels)
+    return np.bincount(mapped.ravel()), ids[ids != 0]
+
+
+def _collect(results: Any, top: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Sum of the counts and union of the ids of all blocks."""
+    counts, ids = np.zeros(top + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+    for _, (more, found) in results:
+        counts[: len(more)] += more
+        if found.size and int(found.max()) >= 2**63:
+            raise InvalidInputError(f"the labels have the id {int(found.max())}; expected ids up to 2^63 - 1")
+        ids = np.union1d(ids, found.astype(np.int64))
+    return counts, ids
