@@ -111,7 +111,7 @@ def test_a_failure_leaves_nothing(tmp_path):
         (np.zeros((2, 2, 2), int), [1, 1], [0, 0], "a.zarr", "more than one row has the id 1"),
         (np.zeros((2, 2, 2), int), [1.0], [0], "a.zarr", "the ids are float64"),
         (np.zeros((2, 2, 2), int), [1], [0.5], "a.zarr", "expected \\(N,\\) integers from -1 on"),
-        (np.zeros((2, 2, 2), int), [1], [0], "a.tif", "expected a zarr store"),
+        (np.zeros((2, 2, 2), int), [1], [0], "a.png", "expected a zarr store"),
     ],
 )
 def test_bad_input(tmp_path, labels, ids, found, path, message):

@@ -19,12 +19,14 @@ from voxel_ext.data.ensure import ensure_dataset
 from voxel_ext.data.feature_files import compare_feature_ids, read_feature_folder, read_features, write_features
 from voxel_ext.data.grid_patches import GridPatches
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
+from voxel_ext.data.mitochondria_synthetic import MitochondriaFiles, prepare_synthetic_mitochondria
 from voxel_ext.data.naming import volume_name
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
 from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
 from voxel_ext.data.object_crops import cut_object, cut_samples
 from voxel_ext.data.object_dataset import ObjectDataset, PointCloudDataset
+from voxel_ext.data.object_measurement import measure_volume
 from voxel_ext.data.object_preparation import ObjectReport, prepare_objects
 from voxel_ext.data.object_table import object_statistics
 from voxel_ext.data.patch_index import PatchIndex
@@ -80,6 +82,7 @@ __all__ = [
     "LazyVolume",
     "LoadCellVolumed",
     "LoadZyxd",
+    "MitochondriaFiles",
     "ObjectDataset",
     "ObjectReport",
     "PatchIndex",
@@ -125,6 +128,7 @@ __all__ = [
     "list_prepared",
     "list_slices",
     "list_volumes",
+    "measure_volume",
     "name_by_atlas",
     "normalization_of",
     "object_statistics",
@@ -138,6 +142,7 @@ __all__ = [
     "prepare_point_clouds",
     "prepare_surfaces",
     "prepare_synthetic",
+    "prepare_synthetic_mitochondria",
     "prepare_synthetic_neurons",
     "prepare_synthetic_neuropal",
     "prepare_synthetic_sheets",

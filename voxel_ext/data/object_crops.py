@@ -9,6 +9,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
+from voxel_ext.data.object_resampling import Size, find_pose, resample
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.morphology.object_columns import check_voxel_size
 
@@ -22,8 +23,6 @@ CONTENTS: dict[str, tuple[str, ...]] = {
 SIZE = 64
 """Voxels along each edge of a crop."""
 
-Size = Sequence[float]
-
 
 def cut_object(
     mask: NDArray,
@@ -31,6 +30,7 @@ def cut_object(
     size: int = SIZE,
     contents: str = "both",
     voxel_size: Size = (1.0, 1.0, 1.0),
+    align: bool = False,
 ) -> tuple[NDArray[np.float32], float]:
     """Scale a whole object so that its bounding box fits into a cube, centered and without stretching it.
 
@@ -40,12 +40,16 @@ def cut_object(
     least one): those of the greatest values, equal ones together, so that thin objects do not vanish. The image is 0
     outside of the mask.
 
+    With ``align`` the object is also turned into the frame of its principal axes, the longest along z, and the
+    bounding box is that in the frame; so the cube does not tell how the object lay in the volume.
+
     Args:
         mask: (d, h, w), not 0 in the object; what surrounds its bounding box is passed over.
         image: (d, h, w), for contents with an image.
         size: voxels S along each edge of the cube.
         contents: "mask", "masked_image", or "both" with the two as channels in this order.
         voxel_size: (z, y, x) in nm.
+        align: turn the object.
 
     Returns:
         the cube (C, S, S, S) float32 and its scale: the length of its voxels in nm.
@@ -57,12 +61,12 @@ def cut_object(
     steps = _check(mask, image, size, contents, voxel_size)
     box = _bounding_box(mask)
     inside = np.asarray(mask[box] != 0, np.float32)
-    scale = _fitted_scale(inside.shape, size, steps)
-    center = [step * length / 2 for step, length in zip(steps, inside.shape, strict=True)]
-    soft = _resample(inside, center, size, scale, steps, beyond=False)
+    pose = find_pose(inside, steps, align)
+    scale = float(pose.extent.max()) / size
+    soft = resample(inside, pose.center, size, scale, steps, False, pose.rotation)
     solid = _greatest(soft, float(inside.sum(dtype=np.float64)) * math.prod(steps) / scale**3)
     picture = None if image is None else image[box]
-    return _channels(solid, picture, contents, center, scale, steps), scale
+    return _channels(solid, picture, contents, pose.center, scale, steps, pose.rotation), scale
 
 
 def is_large(shape: Sequence[int], size: int = SIZE, voxel_size: Size = (1.0, 1.0, 1.0)) -> bool:
@@ -73,7 +77,8 @@ def is_large(shape: Sequence[int], size: int = SIZE, voxel_size: Size = (1.0, 1.
         size: voxels along each edge of the cube.
         voxel_size: (z, y, x) in nm.
     """
-    return _fitted_scale(shape, size, voxel_size) > min(voxel_size) * (1 + 1e-9)
+    longest = max(step * length for step, length in zip(voxel_size, shape, strict=True))
+    return longest / size > min(voxel_size) * (1 + 1e-9)
 
 
 def cut_samples(
@@ -84,6 +89,7 @@ def cut_samples(
     size: int = SIZE,
     contents: str = "both",
     voxel_size: Size = (1.0, 1.0, 1.0),
+    align: bool = False,
 ) -> tuple[NDArray[np.float32], float]:
     """Cut cubes at full resolution from random places of a large object.
 
@@ -98,6 +104,7 @@ def cut_samples(
         size: likewise.
         contents: likewise.
         voxel_size: likewise.
+        align: likewise.
 
     Returns:
         the cubes (N, C, S, S, S) float32, and their scale: the length of the shortest voxel edge in nm.
@@ -110,16 +117,19 @@ def cut_samples(
     inside = np.asarray(mask[box] != 0)
     picture = None if image is None else image[box]
     scale = min(steps)
+    pose = find_pose(inside, steps, align)
     rng = np.random.default_rng(seed)
     found = np.flatnonzero(inside)
+    grid = (math.inf,) * 3 if align else steps
     cubes = np.empty((count, len(CONTENTS[contents]), size, size, size), np.float32)
     for cube in cubes:
-        voxel = np.unravel_index(found[rng.integers(len(found))], inside.shape)
-        places = zip(voxel, inside.shape, steps, strict=True)
-        center = [_center((float(at) + 0.5) * step, length * step, size, step, scale) for at, length, step in places]
-        near, close, moved = _window(inside, picture, center, size * scale, steps)
-        soft = _resample(near.astype(np.float32), moved, size, scale, steps, beyond=False)
-        cube[:] = _channels(soft >= 0.5, close, contents, moved, scale, steps)
+        voxel = np.stack(np.unravel_index(found[rng.integers(len(found))], inside.shape))
+        places = zip(pose.inward((voxel + 0.5) * steps), pose.extent, grid, strict=True)
+        center = pose.outward([_center(at, whole, size, step, scale) for at, whole, step in places])
+        edge = size * scale * (math.sqrt(3) if align else 1)  # a turned cube lies in one of its diagonal
+        near, close, moved = _window(inside, picture, center, edge, steps)
+        soft = resample(near, moved, size, scale, steps, False, pose.rotation)
+        cube[:] = _channels(soft >= 0.5, close, contents, moved, scale, steps, pose.rotation)
     return cubes, scale
 
 
@@ -143,10 +153,6 @@ def _bounding_box(mask: NDArray) -> tuple[slice, ...]:
     return tuple(slice(int(at[0]), int(at[-1]) + 1) for at in found)
 
 
-def _fitted_scale(shape: Sequence[int], size: int, voxel_size: Size) -> float:
-    return max(step * length for step, length in zip(voxel_size, shape, strict=True)) / size
-
-
 def _center(at: float, whole: float, size: int, step: float, scale: float) -> float:
     """Where a cube is centered along an axis (nm) to be about a place and inside of the bounding box, if it can be."""
     half = size * scale / 2
@@ -164,7 +170,7 @@ def _greatest(soft: NDArray[np.float32], wanted: float) -> NDArray[np.bool_]:
 
 
 def _window(
-    mask: NDArray, image: NDArray | None, center: Sequence[float], edge: float, steps: Size
+    mask: NDArray, image: NDArray | None, center: Size, edge: float, steps: Size
 ) -> tuple[NDArray, NDArray | None, list[float]]:
     """Cut out what a cube of an edge (nm) around a center (nm) needs, with the center as it is there."""
     parts, moved = [], []
@@ -177,44 +183,16 @@ def _window(
 
 
 def _channels(
-    solid: NDArray, image: NDArray | None, contents: str, center: Sequence[float], scale: float, steps: Size
+    solid: NDArray,
+    image: NDArray | None,
+    contents: str,
+    center: Size,
+    scale: float,
+    steps: Size,
+    rotation: NDArray[np.float64] | None,
 ) -> NDArray[np.float32]:
     channels = {"mask": solid.astype(np.float32)}
     if "masked_image" in CONTENTS[contents] and image is not None:
-        values = _resample(np.asarray(image, np.float32), center, len(solid), scale, steps, beyond=True)
+        values = resample(image, center, len(solid), scale, steps, True, rotation)
         channels["masked_image"] = np.where(solid, values, np.float32(0))
     return np.stack([channels[name] for name in CONTENTS[contents]])
-
-
-def _resample(
-    values: NDArray, center: Sequence[float], size: int, scale: float, steps: Size, beyond: bool
-) -> NDArray[np.float32]:
-    """Resample an array (d, h, w) to a cube of voxels of length ``scale`` nm around ``center`` (nm from its corner)."""
-    # the axis that shrinks most comes first, so that no step makes more values than there are, or will be
-    for axis in sorted(range(3), key=lambda one: size / values.shape[one]):
-        weights = _weights(values.shape[axis], center[axis] / steps[axis], size, scale / steps[axis], beyond)
-        values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
-    return np.ascontiguousarray(values, np.float32)
-
-
-def _weights(length: int, center: float, size: int, ratio: float, beyond: bool) -> NDArray[np.float32]:
-    """Weights (size, length) of the voxels of an axis for those of the output, which are ``ratio`` times as long.
-
-    Below a ratio of 1 that is linear interpolation, else the mean over what an output voxel covers.
-
-    Args:
-        length: voxels of the input.
-        center: of the output, in voxels from the start of the input.
-        size: voxels of the output.
-        ratio: length of an output voxel over that of an input voxel.
-        beyond: whether the first and the last value go on beyond the input; else it is 0 there.
-    """
-    covered = max(ratio, 1.0)
-    middle = center + (np.arange(size) - (size - 1) / 2) * ratio
-    if beyond:
-        middle = np.clip(middle, covered / 2, max(length - covered / 2, covered / 2))
-    distance = np.abs(middle[:, None] - (np.arange(length) + 0.5))
-    weights = np.clip((covered + 1) / 2 - distance, 0, 1) / covered
-    if beyond:
-        weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32)

@@ -44,11 +44,14 @@ class CropMaker:
     intensity_range: tuple[float, float] | None
     seed: int
     voxel_size: tuple[float, float, float]
+    align: bool = False
 
     def __post_init__(self) -> None:
         check_option("contents", self.contents, CONTENTS)
         numbers = {"size": self.size, "large_object_samples": self.large_object_samples, "seed": self.seed}
         check_counts({"size": 1}, **numbers)
+        if not isinstance(self.align, bool):
+            raise InvalidInputError(f"align={self.align!r}; expected True or False")
         given = self.intensity_range
         if given is not None and not (
             len(given) == 2 and all(isinstance(v, Real) and math.isfinite(v) for v in given) and given[0] < given[1]
@@ -58,7 +61,8 @@ class CropMaker:
     def __call__(self, placed: PlacedObject, mask: NDArray[np.bool_], image: NDArray | None) -> Rows:
         """Return ``volumes``, ``chunk`` and ``scale`` of an object."""
         picture = None if image is None else self._normalize(image)
-        options: dict[str, Any] = {"size": self.size, "contents": self.contents, "voxel_size": self.voxel_size}
+        names = ("size", "contents", "voxel_size", "align")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
         cube, scale = cut_object(mask, picture, **options)
         volumes, scales = cube[None], [scale]
         if self.large_object_samples and is_large(placed.shape, self.size, self.voxel_size):
@@ -93,6 +97,7 @@ def prepare_objects(
     contents: str = "both",
     size: int = SIZE,
     *,
+    align: bool = False,
     large_object_samples: int = 4,
     intensity_range: Sequence[float] | None = None,
     bounds: Sequence[int | None] = (None, None),
@@ -125,6 +130,7 @@ def prepare_objects(
         output_file: the file to write, ``….h5``.
         contents: "mask", "masked_image", or "both" with the two as channels in this order.
         size: voxels S along each edge of the cubes; 64 as in EManalysis.
+        align: turn each object into the frame of its principal axes, see ``cut_object``.
         large_object_samples: number of parts of each object that does not fit into a cube at full resolution; 4 as in
             EManalysis.
         intensity_range: (low, high) that become 0 and 1, values beyond are clipped; None for the whole range of
@@ -155,7 +161,7 @@ def prepare_objects(
     volumes = open_objects(labels, None if contents == "mask" else image, voxel_size)
     known = open_classes(classes, volumes.labels)
     between = None if intensity_range is None or contents == "mask" else tuple(intensity_range)
-    maker = CropMaker(size, contents, large_object_samples, between, seed, volumes.voxel_size)  # type: ignore[arg-type]
+    maker = CropMaker(size, contents, large_object_samples, between, seed, volumes.voxel_size, align)  # type: ignore[arg-type]
     settings = {"kind": "volumes", **asdict(maker), **describe_selection(bounds, exclude_border)}
     attributes = {"channels": CONTENTS[contents], "class_names": None if known is None else known.names}
     task = ObjectTask(Path(output_file), volumes, known, maker, settings, attributes)

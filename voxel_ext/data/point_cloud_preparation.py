@@ -18,6 +18,7 @@ from voxel_ext.data.object_preparation import describe_selection, select_objects
 from voxel_ext.data.object_sources import MEMORY_LIMIT_GIB, PlacedObject, Source, open_objects
 from voxel_ext.errors import check_option
 from voxel_ext.morphology.point_clouds import METHODS, normalize_points, sample_point_cloud
+from voxel_ext.morphology.pose import principal_frame
 
 POINTS = 4096
 
@@ -34,18 +35,24 @@ class PointCloudMaker:
     method: str
     seed: int
     voxel_size: tuple[float, float, float]
+    align: bool = False
 
     def __post_init__(self) -> None:
         check_option("method", self.method, METHODS)
         check_counts({"points": 2}, points=self.points, seed=self.seed)
 
     def __call__(self, placed: PlacedObject, mask: NDArray[np.bool_], image: NDArray | None) -> Rows:
-        """Return ``points``, ``scale`` and ``center`` of an object."""
+        """Return ``points``, ``scale``, ``center`` and, if aligned, ``rotation`` of an object."""
         rng = np.random.default_rng((self.seed, placed.id))
         drawn = sample_point_cloud(mask, self.points, self.voxel_size, self.method, rng)
         points, center, scale = normalize_points(drawn)
         center = center + np.multiply(placed.lower, self.voxel_size)
-        return {"points": points[None].astype(np.float32), "scale": np.array([scale]), "center": center[None]}
+        rows = {"scale": np.array([scale]), "center": center[None]}
+        if self.align:
+            frame = principal_frame(points)
+            points = points @ frame.T
+            rows["rotation"] = frame[None]
+        return {"points": points[None].astype(np.float32), **rows}
 
 
 def prepare_point_clouds(
@@ -58,6 +65,7 @@ def prepare_point_clouds(
     exclude_border: bool = False,
     voxel_size: Sequence[float] | None = None,
     classes: Source | Mapping[int, Any] | None = None,
+    align: bool = False,
     memory_limit_gib: float = MEMORY_LIMIT_GIB,
     seed: int = 0,
     num_workers: int = 0,
@@ -72,6 +80,8 @@ def prepare_point_clouds(
     - ``id`` int64;
     - ``scale`` float64: what was distance 1, in nm;
     - ``center`` (N, 3) float64: their mean, in nm from the center of the volume's first voxel;
+    - ``rotation`` (N, 3, 3) float64, only with ``align``: the frames R; ``points * scale @ R + center`` are the points
+      in the volume;
     - ``class`` int64, -1 where unknown, if ``classes`` are given;
     - the attributes ``class_names`` (null where classes are numbers) and ``settings``, as JSON.
 
@@ -85,6 +95,8 @@ def prepare_point_clouds(
         exclude_border: likewise.
         voxel_size: likewise.
         classes: likewise.
+        align: turn every object into the frame of its principal axes, see ``principal_frame``, so that the points tell
+            its shape, not its pose.
         memory_limit_gib: likewise.
         seed: of the random points.
         num_workers: likewise.
@@ -100,7 +112,7 @@ def prepare_point_clouds(
     """
     volumes = open_objects(labels, None, voxel_size)
     known = open_classes(classes, volumes.labels)
-    maker = PointCloudMaker(points, method, seed, volumes.voxel_size)
+    maker = PointCloudMaker(points, method, seed, volumes.voxel_size, align)
     settings = {"kind": "points", **asdict(maker), **describe_selection(bounds, exclude_border)}
     attributes = {"class_names": None if known is None else known.names}
     task = ObjectTask(Path(output_file), volumes, known, maker, settings, attributes)

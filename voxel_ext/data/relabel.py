@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from voxel_ext.data.label_scan import Box, scan_blocks
-from voxel_ext.data.lazy_volume import LazyVolume, open_volume
+from voxel_ext.data.lazy_volume import PARTIAL_SUFFIX, LazyVolume, open_volume
+from voxel_ext.data.relabel_formats import check_replaceable, choose_format
 from voxel_ext.data.scheduling import BlockScheduler, block_scheduler
 from voxel_ext.data.zarr_io import multiscale_attributes
 from voxel_ext.errors import InvalidInputError
@@ -32,7 +35,7 @@ class Relabeled:
     """What became of a label volume.
 
     Attributes:
-        path: the zarr store.
+        path: what was written.
         voxels: by value, how many voxels have it; background included.
         unknown: ids of the labels that are not among the given ones, which became background, ascending.
         absent: given ids that no voxel has, ascending.
@@ -60,23 +63,32 @@ def relabel_volume(
     *,
     noise: str = "background",
     scheduler: BlockScheduler | None = None,
+    slice_suffix: str = ".png",
     overwrite: bool = False,
     progress: bool = True,
 ) -> Relabeled:
     """Write a label volume whose values are the objects' clusters.
 
-    The value of cluster k is k + 1, so that 0 stays the background, which also takes objects without a cluster. Memory:
-    a block of about 2 million voxels (or a chunk) for each worker.
+    The value of cluster k is k + 1, so that 0 stays the background, which also takes objects without a cluster. The
+    type of the values is uint8, or where there are more than 254 clusters uint16 or uint32. Memory: a block of about 2
+    million voxels (or a chunk) for each worker; for all but zarr also up to 512 MiB, and beside the result a compressed
+    copy of it on disk while it is written.
 
     Args:
         labels: what :func:`~voxel_ext.data.open_volume` opens: (D, H, W) integer ids.
         ids: (N,) of the objects, as in :class:`~voxel_ext.morphology.clustering.ClusterResult`.
         clusters: (N,) cluster of each from 0 on, -1 for noise.
-        path: the zarr store to write: an OME-Zarr 0.5 image of the input's chunks and voxel size (without a unit where
-            the input tells none), uint8, or where there are more than 254 clusters uint16 or uint32.
+        path: what to write, with the voxel size of the input:
+
+            - ``*.zarr``: an OME-Zarr 0.5 image of the input's chunks (without a unit where the input tells none);
+            - ``*.h5``, ``*.hdf5``, ``*.hdf``: the dataset ``labels`` of the input's chunks;
+            - ``*.tif``, ``*.tiff``: one stack, an ImageJ file, or where that cannot hold it a BigTIFF (OME);
+            - ``*.nii``, ``*.nii.gz``: an image (x, y, z);
+            - a name without a suffix: a folder with a slice per z, which do not tell the voxel size.
         noise: "background", or "own" for the value after that of the last cluster.
         scheduler: where blocks are done; None for this process.
-        overwrite: replace a store that exists.
+        slice_suffix: of the files in a folder of slices: ".png" (values up to 65535), ".tif" or ".tiff".
+        overwrite: replace what exists; a folder without the suffix ``.zarr`` only if nothing but slices is in it.
         progress: show a bar.
 
     Returns:
@@ -84,8 +96,8 @@ def relabel_volume(
 
     Raises:
         MissingDataError: the labels do not exist.
-        InvalidInputError: the labels are not integers of one channel; wrong ids or clusters; or the store exists, or
-            is, holds or is inside of the labels.
+        InvalidInputError: the labels are not integers of one channel; wrong ids or clusters; another format; or what is
+            to be written exists, or is, holds or is inside of the labels.
         OSError: it cannot be written.
     """
     volume = open_volume(labels, channels=1, name="labels")
@@ -96,17 +108,18 @@ def relabel_volume(
         raise InvalidInputError(f"{found.shape} clusters for {len(known)} ids; expected one for each")
     values = cluster_values(found, noise)
     target = Path(path)
-    _check_target(target, volume, overwrite)
-    chunks = [
-        min(edge, length) for edge, length in zip(volume.chunks or (CHUNK,) * 3, volume.spatial_shape, strict=True)
-    ]
-    blocks = scan_blocks(volume.spatial_shape, chunks)
-    with atomic_path(target, directory=True) as temporary:
-        _create(temporary, volume, chunks, values.dtype)
-        results = (scheduler or block_scheduler()).run(_do_block, blocks, _Job(volume, str(temporary), known, values))
-        with contextlib.closing(results):
-            bar = tqdm(results, "relabeling", len(blocks), unit="block", disable=not progress, leave=False)
-            counts, present = _collect(bar, int(values.max(initial=0)))
+    form = choose_format(target, values.dtype, slice_suffix)
+    _check_target(target, volume, overwrite, form.is_folder)
+    job = partial(_write_blocks, volume=volume, ids=known, values=values, scheduler=scheduler, progress=progress)
+    with atomic_path(target, directory=form.is_folder) as temporary:
+        if form.write is None:
+            counts, present = job(temporary)
+        else:
+            # formats without chunks are written in their order, blocks come in any
+            with tempfile.TemporaryDirectory(prefix=".blocks.", suffix=PARTIAL_SUFFIX, dir=temporary.parent) as folder:
+                blocks = Path(folder) / "labels.zarr"
+                counts, present = job(blocks)
+                form.write(_open_level(blocks, "r"), temporary, volume.voxel_size, progress)
     return Relabeled(
         target,
         {value: int(count) for value, count in enumerate(counts) if count},
@@ -115,14 +128,34 @@ def relabel_volume(
     )
 
 
-def _check_target(target: Path, volume: LazyVolume, overwrite: bool) -> None:
-    if target.suffix != ".zarr":
-        raise InvalidInputError(f"path={str(target)!r}; expected a zarr store, a name that ends with .zarr")
+def _check_target(target: Path, volume: LazyVolume, overwrite: bool, is_folder: bool) -> None:
     place, source = target.resolve(), Path(os.path.abspath(volume.address)).resolve()
     if place == source or place in source.parents or source in place.parents:
         raise InvalidInputError(f"{target} is where the labels {volume.address} are; choose another store")
-    if target.exists() and not overwrite:
-        raise InvalidInputError(f"{target} exists; choose another store, remove it, or give overwrite=True")
+    if target.exists():
+        check_replaceable(target, is_folder)
+        if not overwrite:
+            raise InvalidInputError(f"{target} exists; choose another store, remove it, or give overwrite=True")
+
+
+def _write_blocks(
+    store: Path,
+    volume: LazyVolume,
+    ids: NDArray[np.int64],
+    values: NDArray[Any],
+    scheduler: BlockScheduler | None,
+    progress: bool,
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Write the zarr store; return the counts of the values and the ids of all labels."""
+    chunks = [
+        min(edge, length) for edge, length in zip(volume.chunks or (CHUNK,) * 3, volume.spatial_shape, strict=True)
+    ]
+    blocks = scan_blocks(volume.spatial_shape, chunks)
+    _create(store, volume, chunks, values.dtype)
+    results = (scheduler or block_scheduler()).run(_do_block, blocks, _Job(volume, str(store), ids, values))
+    with contextlib.closing(results):
+        bar = tqdm(results, "relabeling", len(blocks), unit="block", disable=not progress, leave=False)
+        return _collect(bar, int(values.max(initial=0)))
 
 
 def _create(store: Path, volume: LazyVolume, chunks: Sequence[int], dtype: np.dtype) -> None:
@@ -143,15 +176,18 @@ def _create(store: Path, volume: LazyVolume, chunks: Sequence[int], dtype: np.dt
     )
 
 
-def _do_block(box: Box, job: _Job) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Write a block; return the counts of its values and the ids in it."""
+def _open_level(store: Path, mode: Literal["r", "r+"]) -> Any:
     import zarr
 
+    return zarr.open_group(str(store), mode=mode)[LEVEL]
+
+
+def _do_block(box: Box, job: _Job) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Write a block; return the counts of its values and the ids in it."""
     labels = job.volume.read(box)[0]
     mapped = map_labels(labels, job.ids, job.values)
     if mapped.any():  # chunks of zeros need not be written
-        root: Any = zarr.open_group(job.store, mode="r+")
-        root[LEVEL][box] = mapped
+        _open_level(Path(job.store), "r+")[box] = mapped
     ids = np.unique(labels)
     return np.bincount(mapped.ravel()), ids[ids != 0]
 

@@ -10,13 +10,34 @@ from voxel_ext.engines.cell_labeling import (
     rarely_seen,
     trained_classes,
 )
+from voxel_ext.engines.clustering_inputs import FeatureTables, read_feature_tables
+from voxel_ext.engines.clustering_outputs import (
+    check_cluster_files,
+    report_clustering,
+    write_cluster_masks,
+    write_clustering,
+)
+from voxel_ext.engines.clustering_results import DescribedClusters, describe_clusters
+from voxel_ext.engines.object_clustering import ClusteredObjects, cluster_objects
 from voxel_ext.engines.optimizers import build_optimizer
 from voxel_ext.engines.schedules import build_lr_scheduler
+from voxel_ext.engines.two_views import (
+    FeatureNetwork,
+    check_channels,
+    check_objects,
+    classes_known,
+    prepare_two_views,
+    scaled_learning_rate,
+)
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms, name_worm
 from voxel_ext.engines.worm_pairs import WormPairLoss, prepare_worm_pairs, prepare_worms
 
 __all__ = [
     "CellMatches",
+    "ClusteredObjects",
+    "DescribedClusters",
+    "FeatureNetwork",
+    "FeatureTables",
     "LabelCellsd",
     "SaveLabelsd",
     "TargetBatch",
@@ -24,15 +45,27 @@ __all__ = [
     "WormPairLoss",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_channels",
     "check_class_names",
     "check_classes",
+    "check_cluster_files",
+    "check_objects",
     "class_counts",
+    "classes_known",
+    "cluster_objects",
+    "describe_clusters",
     "match_worms",
     "name_worm",
     "prepare_roi_batch",
+    "prepare_two_views",
     "prepare_weighted_batch",
     "prepare_worm_pairs",
     "prepare_worms",
     "rarely_seen",
+    "read_feature_tables",
+    "report_clustering",
+    "scaled_learning_rate",
     "trained_classes",
+    "write_cluster_masks",
+    "write_clustering",
 ]

@@ -3,6 +3,7 @@
 from voxel_ext.handlers.blockwise_report import report_blockwise
 from voxel_ext.handlers.checkpoint import CheckpointHandler
 from voxel_ext.handlers.collapse_monitor import CollapseMonitorHandler
+from voxel_ext.handlers.contrastive_report import ContrastiveReportHandler
 from voxel_ext.handlers.early_stopping import ResumableEarlyStopHandler
 from voxel_ext.handlers.epoch_seed import EpochSeedHandler
 from voxel_ext.handlers.gradient import GradientHandler
@@ -12,8 +13,12 @@ from voxel_ext.handlers.knn_monitor import KNNMonitorHandler
 from voxel_ext.handlers.labeling_metrics import LabelingMetricsHandler
 from voxel_ext.handlers.labeling_report import LabelingReportHandler
 from voxel_ext.handlers.loss_parts import LossPartsHandler
+from voxel_ext.handlers.loss_schedule import LossEpochHandler
+from voxel_ext.handlers.object_features import FeatureTableHandler
 from voxel_ext.handlers.pixel_wise_iou import PixelWiseMeanIoUHandler
+from voxel_ext.handlers.point_cloud_report import PointCloudReportHandler
 from voxel_ext.handlers.progress import ProgressBarHandler
+from voxel_ext.handlers.reconstruction_file import ReconstructionFileHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
 from voxel_ext.handlers.surface_report import SurfaceReportHandler
@@ -27,16 +32,21 @@ from voxel_ext.handlers.worm_report import WormReportHandler
 __all__ = [
     "CheckpointHandler",
     "CollapseMonitorHandler",
+    "ContrastiveReportHandler",
     "EpochSeedHandler",
+    "FeatureTableHandler",
     "GradientHandler",
     "HistoryHandler",
     "InstanceReportHandler",
     "KNNMonitorHandler",
     "LabelingMetricsHandler",
     "LabelingReportHandler",
+    "LossEpochHandler",
     "LossPartsHandler",
     "PixelWiseMeanIoUHandler",
+    "PointCloudReportHandler",
     "ProgressBarHandler",
+    "ReconstructionFileHandler",
     "ReconstructionReportHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",

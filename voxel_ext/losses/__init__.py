@@ -17,6 +17,7 @@ from voxel_ext.losses.matching_factory import matching_loss
 from voxel_ext.losses.multi_task import MultiTaskLoss
 from voxel_ext.losses.neuron_factory import BCEDiceLoss, neuron_loss
 from voxel_ext.losses.pixel_wise import PixelWiseCrossEntropyLoss
+from voxel_ext.losses.point_cloud import PointCloudLoss
 from voxel_ext.losses.segmentation import SegmentationLoss, positive_class_weight, segmentation_loss
 from voxel_ext.losses.self_supervised import InfoNCELoss, NegativeCosineLoss, self_supervised_loss
 from voxel_ext.losses.sinkhorn import SinkhornMatchingLoss, log_sinkhorn
@@ -41,6 +42,7 @@ __all__ = [
     "MultiTaskLoss",
     "NegativeCosineLoss",
     "PixelWiseCrossEntropyLoss",
+    "PointCloudLoss",
     "SegmentationLoss",
     "SinkhornMatchingLoss",
     "UncertaintyWeighting",

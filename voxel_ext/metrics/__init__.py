@@ -17,6 +17,7 @@ from voxel_ext.metrics.instance_segmentation import (
 from voxel_ext.metrics.matching import MatchingAccuracy, left_right_partners
 from voxel_ext.metrics.partition import adapted_rand_error, variation_of_information
 from voxel_ext.metrics.pixel_wise_iou import PixelWiseMeanIoU
+from voxel_ext.metrics.point_cloud import point_cloud_f_score
 
 __all__ = [
     "AdaptedRandError",
@@ -36,5 +37,6 @@ __all__ = [
     "instance_scores",
     "left_right_partners",
     "panoptic_quality",
+    "point_cloud_f_score",
     "variation_of_information",
 ]

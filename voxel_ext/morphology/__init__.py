@@ -16,10 +16,11 @@ from voxel_ext.morphology.clustering import (
     stability,
     write_clusters,
 )
+from voxel_ext.morphology.feature_names import FEATURE_GROUPS
 from voxel_ext.morphology.mesh_features import mesh_features, smooth_surface
 from voxel_ext.morphology.neighbors import Neighbors, distance_matrix, measure_neighbors
 from voxel_ext.morphology.object_columns import principal_axes, statistics_table
-from voxel_ext.morphology.object_features import FEATURE_GROUPS, object_features
+from voxel_ext.morphology.object_features import object_features
 from voxel_ext.morphology.point_clouds import (
     Surface,
     farthest_points,
@@ -27,6 +28,7 @@ from voxel_ext.morphology.point_clouds import (
     object_surface,
     sample_point_cloud,
 )
+from voxel_ext.morphology.pose import align_points, principal_frame
 from voxel_ext.morphology.skeleton_features import skeleton_features
 from voxel_ext.morphology.slice_features import slice_features
 from voxel_ext.morphology.spatial_density import SpatialDensity, SpatialGrid, count_labeled, spatial_density
@@ -42,6 +44,7 @@ __all__ = [
     "SpatialDensity",
     "SpatialGrid",
     "Surface",
+    "align_points",
     "cluster",
     "cluster_table",
     "count_labeled",
@@ -60,6 +63,7 @@ __all__ = [
     "object_features",
     "object_surface",
     "principal_axes",
+    "principal_frame",
     "representatives",
     "sample_point_cloud",
     "scale_features",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.morphology.feature_names import FEATURE_GROUPS
+from voxel_ext.morphology.neighbors import measure_neighbors
+from voxel_ext.morphology.spatial_density import SpatialGrid
 from voxel_ext.morphology.statistics import ObjectStatistics
 
 if TYPE_CHECKING:
@@ -120,3 +123,45 @@ def statistics_table(
 
 def _by_axis(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {name.format(axis): values[:, index] for index, axis in enumerate("zyx")}
+
+
+def columns_of(groups: Iterable[str]) -> list[str]:
+    """Return the columns of groups of features.
+
+    Args:
+        groups: of ``FEATURE_GROUPS``.
+    """
+    return [column for group in groups for column in FEATURE_GROUPS[group]]
+
+
+def neighbor_columns(table: pandas.DataFrame, neighbors: int, radius_nm: float) -> dict[str, NDArray]:
+    """Measure the columns of ``distance`` between all objects of a table.
+
+    Args:
+        table: of :func:`statistics_table`.
+        neighbors: how many nearest objects the mean is of.
+        radius_nm: of the ball in which others are counted.
+
+    Raises:
+        InvalidInputError: as ``measure_neighbors``.
+    """
+    positions = table[[f"centroid_{axis}_nm" for axis in "zyx"]].to_numpy()
+    return measure_neighbors(positions, neighbors, radius_nm).columns()
+
+
+def objects_in_block(
+    table: pandas.DataFrame, grid: SpatialGrid
+) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]:
+    """Count, for each object of a table, those with their centroid in the same block of a grid, itself included.
+
+    Args:
+        table: of :func:`statistics_table`.
+        grid: of blocks over the volume.
+
+    Returns:
+        the object's block as three index arrays (N,), and the counts (N,).
+    """
+    place = tuple(grid.locate(table[[f"centroid_{axis}" for axis in "zyx"]].to_numpy()).T)
+    count = np.zeros((grid.blocks,) * 3, np.int64)
+    np.add.at(count, place, 1)
+    return place, count[place]

@@ -12,81 +12,40 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from voxel_ext.errors import InvalidInputError, check_option, require
+from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.morphology.feature_names import CROP_GROUPS, FEATURE_GROUPS, name_features
 from voxel_ext.morphology.mesh_features import default_smoothing, mesh_features
-from voxel_ext.morphology.neighbors import measure_neighbors
-from voxel_ext.morphology.object_columns import check_voxel_size, statistics_table
+from voxel_ext.morphology.object_columns import (
+    check_voxel_size,
+    columns_of,
+    neighbor_columns,
+    objects_in_block,
+    statistics_table,
+)
 from voxel_ext.morphology.skeleton_features import skeleton_features
 from voxel_ext.morphology.slice_features import slice_features
-from voxel_ext.morphology.spatial_density import SpatialGrid, count_labeled, spatial_density
+from voxel_ext.morphology.spatial_density import SpatialGrid, count_labeled
 from voxel_ext.morphology.statistics import ObjectStatistics, measure_objects
 from voxel_ext.morphology.thickness import thickness_features
 
 if TYPE_CHECKING:
     import pandas
 
-FEATURE_GROUPS = {
-    "size": ("voxels", "volume_um3", "equivalent_diameter_nm"),
-    "distance": ("nearest_neighbor_nm", "mean_neighbor_nm", "neighbors_in_radius", "neighbor_density_per_um3"),
-    "density": ("block_objects", "block_volume_fraction"),
-    "sphericity": ("sphericity",),
-    "surface_to_volume": ("surface_area_um2", "surface_to_volume_per_um"),
-    "shape": (
-        "major_axis_nm",
-        "middle_axis_nm",
-        "minor_axis_nm",
-        "elongation",
-        "flatness",
-        "extent",
-        "euler_number",
-        "solidity",
-        "mean_curvature_per_um",
-        "mean_curvature_std_per_um",
-        "gaussian_curvature_per_um2",
-        "gaussian_curvature_std_per_um2",
-    ),
-    "skeleton": (
-        "skeleton_length_nm",
-        "skeleton_longest_path_nm",
-        "skeleton_branch_points",
-        "skeleton_end_points",
-        "skeleton_loops",
-    ),
-    "thickness": ("inscribed_radius_nm", "mean_depth_nm"),
-    "intensity": ("intensity_mean", "intensity_std", "intensity_min", "intensity_max"),
-    "slices": ("slice_circularity", "slice_path_nm", "slice_surface_to_volume_per_um"),
-}
-"""Groups of features, and the columns of each."""
-
-CROP_GROUPS = ("sphericity", "surface_to_volume", "shape", "skeleton", "thickness", "slices")
-"""Groups that need each object's mask; the others, and parts of ``shape``, come from statistics of all objects."""
-
 _BYTES_PER_VOXEL = 120  # of an object's padded bounding box, measured for a sponge; less for smooth objects
 _IN_FLIGHT = 4  # masks per worker that wait
 
 
 def check_features(features: str | Sequence[str], image: bool) -> tuple[str, ...]:
-    """Return the names of groups of features.
+    """Return the names of groups of features, each once.
 
     Args:
-        features: ``"all"``, a group or several, of :data:`FEATURE_GROUPS`.
+        features: see ``name_features``.
         image: whether there is an image; without, ``"all"`` has no ``intensity``.
 
     Raises:
-        InvalidInputError: a name that is not known; ``intensity`` asked for without an image; none at all.
+        InvalidInputError: as ``name_features``.
     """
-    if isinstance(features, str) and features == "all":
-        return tuple(name for name in FEATURE_GROUPS if image or name != "intensity")
-    names = [features] if isinstance(features, str) else list(features)
-    for name in names:
-        check_option("features", name, [*FEATURE_GROUPS, "all"] if len(names) == 1 else FEATURE_GROUPS)
-    if not names:
-        raise InvalidInputError(
-            f"features={features!r} is empty; expected 'all' or some of {', '.join(FEATURE_GROUPS)}"
-        )
-    if "intensity" in names and not image:
-        raise InvalidInputError("features has 'intensity', but there is no image; give image, or leave it out")
-    return check_features("all", image) if names == ["all"] else tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name_features(features, image).values()))
 
 
 def crop_features(
@@ -119,6 +78,37 @@ def crop_features(
     return {column: value for column, value in found.items() if column in wanted}
 
 
+def check_crop_memory(
+    ids: NDArray[np.int64],
+    extents: NDArray[np.int64],
+    voxel_size: tuple[float, float, float],
+    limit_gib: float,
+    name: str = "memory_gib",
+) -> None:
+    """Refuse objects that take too much memory to be measured by :func:`crop_features`.
+
+    Args:
+        ids: (N,) of the objects.
+        extents: (N, 3) of their bounding boxes in voxels (z, y, x).
+        voxel_size: (z, y, x) in nm.
+        limit_gib: most memory that one object may take, in GiB.
+        name: of the setting of the limit, for the message.
+
+    Raises:
+        InvalidInputError: an object takes more; names the largest and what it needs.
+    """
+    border = 2 * np.ceil(3 * default_smoothing(voxel_size) / np.array(voxel_size) + 2)
+    needed = np.prod(extents + border, axis=1) * _BYTES_PER_VOXEL / 2**30
+    if (needed > limit_gib).any():
+        worst, many = int(needed.argmax()), int((needed > limit_gib).sum())
+        others = f" (and {many - 1} more do, too)" if many > 1 else ""
+        raise InvalidInputError(
+            f"the object {ids[worst]} has a bounding box of {extents[worst].tolist()} voxels, which takes "
+            f"about {needed[worst]:.1f} GiB, more than {name}={limit_gib}{others}; raise it, set the upper one of "
+            "bounds so that the object is left out, or measure the volume at a lower resolution"
+        )
+
+
 def object_features(
     labels: NDArray[np.integer],
     image: NDArray | None = None,
@@ -145,7 +135,7 @@ def object_features(
         labels: (D, H, W) integers from 0 (background) to 2**63 - 1.
         image: (D, H, W) intensities; None for none.
         voxel_size: (z, y, x) in nm.
-        features: ``"all"`` or names of :data:`FEATURE_GROUPS`.
+        features: ``"all"`` or names of groups, see ``name_features``.
         bounds: least and largest number of voxels, both inclusive; None for no bound.
         exclude_border: leave out objects that touch the border of the volume.
         num_workers: processes that measure objects; 0 for this one. They are spawned, so a script needs
@@ -177,16 +167,15 @@ def object_features(
         raise InvalidInputError(_nothing_left(statistics.voxels, len(counted), bounds))
     table = statistics_table(counted, labels.shape, size)
     if "distance" in groups:
-        positions = counted.geometry.centroid * np.array(size)
-        table = table.assign(**measure_neighbors(positions, neighbors, radius_nm).columns())
+        table = table.assign(**neighbor_columns(table, neighbors, radius_nm))
     if "density" in groups:
-        table = table.assign(**_density_columns(labels, counted, density_blocks))
+        table = table.assign(**_density_columns(labels, table, density_blocks))
     table = table[kept].reset_index(drop=True)
     on_crops = tuple(group for group in groups if group in CROP_GROUPS)
     if on_crops:
         rows = _measure_crops(labels, counted.select(kept), size, on_crops, num_workers, progress, memory_gib)
         table = table.assign(**require("pandas", extra="em").DataFrame(rows))
-    return table[["id", *(column for group in groups for column in FEATURE_GROUPS[group])]]
+    return table[["id", *columns_of(groups)]]
 
 
 def _measure_crops(
@@ -199,7 +188,7 @@ def _measure_crops(
     memory_gib: float,
 ) -> list[dict[str, float]]:
     """Measure objects one by one, here or in processes; rows are in the order of the statistics."""
-    _check_memory(statistics, voxel_size, memory_gib)
+    check_crop_memory(statistics.id, statistics.geometry.upper - statistics.geometry.lower, voxel_size, memory_gib)
     jobs = ((mask, voxel_size, groups) for mask in _masks(labels, statistics))
     bar = tqdm(total=len(statistics), desc="object features", unit="object", disable=not progress)
     results = (crop_features(*job) for job in jobs) if not num_workers else _in_processes(jobs, num_workers)
@@ -234,12 +223,11 @@ def _masks(labels: NDArray, statistics: ObjectStatistics) -> Iterator[NDArray[np
         yield labels[box] == labels.dtype.type(number)
 
 
-def _density_columns(labels: NDArray, statistics: ObjectStatistics, blocks: int) -> dict[str, Any]:
+def _density_columns(labels: NDArray, table: pandas.DataFrame, blocks: int) -> dict[str, NDArray]:
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     grid = SpatialGrid(shape, min(blocks, *shape))
-    found = spatial_density(count_labeled(labels, grid), statistics.geometry.centroid, grid)
-    block = tuple(grid.locate(statistics.geometry.centroid).T)
-    return {"block_objects": found.count[block], "block_volume_fraction": found.volume_fraction[block]}
+    place, count = objects_in_block(table, grid)
+    return {"block_objects": count, "block_volume_fraction": (count_labeled(labels, grid) / grid.volumes)[place]}
 
 
 def _check_bounds(bounds: tuple[int | None, int | None] | None) -> tuple[float, float]:
@@ -259,16 +247,3 @@ def _nothing_left(voxels: NDArray[np.int64], within: int, bounds: Any) -> str:
         sizes = f"{voxels.min()} to {voxels.max()} voxels"
         return f"none of {len(voxels)} objects is within bounds={bounds!r} voxels; they have {sizes}"
     return f"all {within} objects within the bounds touch the border of the volume; set exclude_border=False"
-
-
-def _check_memory(statistics: ObjectStatistics, voxel_size: tuple[float, float, float], memory_gib: float) -> None:
-    border = 2 * np.ceil(3 * default_smoothing(voxel_size) / np.array(voxel_size) + 2)
-    extents = statistics.geometry.upper - statistics.geometry.lower
-    needed = np.prod(extents + border, axis=1) * _BYTES_PER_VOXEL / 2**30
-    if (needed > memory_gib).any():
-        worst = int(needed.argmax())
-        raise InvalidInputError(
-            f"the object {statistics.id[worst]} has a bounding box of {extents[worst].tolist()} voxels, which takes "
-            f"about {needed[worst]:.1f} GiB, more than memory_gib={memory_gib}; raise it, set the upper one of bounds "
-            "so that the object is left out, or measure the volume at a lower resolution"
-        )

@@ -1,6 +1,7 @@
 """Transforms of intensities."""
 
 from voxel_ext.transforms.intensity.contrast import RandContrast, RandContrastd, adjust_contrast
+from voxel_ext.transforms.intensity.cut_blur import RandCutBlurd, cut_blur
 from voxel_ext.transforms.intensity.gradual_blur import (
     RandGradualGaussianBlur,
     RandGradualGaussianBlurd,
@@ -15,6 +16,7 @@ __all__ = [
     "IntensityNormalization",
     "RandContrast",
     "RandContrastd",
+    "RandCutBlurd",
     "RandGradualGaussianBlur",
     "RandGradualGaussianBlurd",
     "RandPoissonNoise",
@@ -25,6 +27,7 @@ __all__ = [
     "ValidateImaged",
     "adjust_contrast",
     "check_image",
+    "cut_blur",
     "gradual_gaussian_blur",
     "mask_distance",
     "poisson_noise",

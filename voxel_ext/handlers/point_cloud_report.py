@@ -1,0 +1,132 @@
+"""Write a report that shows what an autoencoder makes of some point clouds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.networks.utils import eval_mode
+from numpy.typing import NDArray
+
+from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
+from voxel_ext.handlers.report_writer import ReportWriter
+from voxel_ext.losses import ChamferLoss
+from voxel_ext.visualize import write_report
+from voxel_ext.visualize.point_clouds import CloudPair, cloud_pairs, cloud_path
+
+logger = logging.getLogger(__name__)
+
+STEPS = 6
+"""Clouds on the way from one object to another."""
+
+
+class _Kept(NamedTuple):
+    pair: CloudPair
+    code: NDArray[np.float32]
+
+
+class PointCloudReportHandler(ReportWriter):
+    """Keep some objects of an evaluator, drawn at random, and write ``report.html`` when it has completed.
+
+    The page has the learning curves, the metrics, the settings, the clouds beside their reconstructions, and the way
+    between the two kept objects whose codes are farthest apart. The evaluator must not decollate; its network gives
+    ``reconstruction`` (B, R, 3) and ``latent`` (B, L).
+
+    Args:
+        path: the file to write; replaced whole at the end of every run of the engine, by the process of rank 0.
+        decode: from codes (B, L) to clouds (B, R, 3), ``network.decode``.
+        class_names: of the classes 0, 1, ... of the objects; None if they have none, or numbers.
+        title: heading of the page.
+        settings: what to list as settings, may be nested.
+        history_file: that of the training; no curves if None or if there is no such file.
+        max_objects: how many objects to show; 0 for none.
+        notes: sentences to put on top of the page.
+
+    Raises:
+        InvalidInputError: ``max_objects`` is negative.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        class_names: Sequence[str] | None = None,
+        title: str = "Report",
+        settings: Mapping[str, Any] | None = None,
+        history_file: str | os.PathLike[str] | None = None,
+        max_objects: int = 8,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if max_objects < 0:
+            raise InvalidInputError(f"max_report_objects={max_objects}, expected 0 or more")
+        super().__init__(path, title, settings, history_file, notes)
+        self.decode = decode
+        self.class_names = class_names
+        self.max_objects = max_objects
+        self._start()
+
+    def _libraries(self) -> tuple[str, ...]:
+        return ("matplotlib",)
+
+    def _start(self, _engine: Engine | None = None) -> None:
+        self._kept: list[_Kept] = []
+        self._seen = 0
+        self._random = random.Random(0)
+
+    def _collect(self, engine: Engine) -> None:
+        """Each object that comes is kept with the same probability, whatever their number (reservoir sampling)."""
+        batch: Any = engine.state.batch
+        for index in range(len(batch_column(batch, "id"))):
+            place = self._seen if self._seen < self.max_objects else self._random.randint(0, self._seen)
+            self._seen += 1
+            if place < self.max_objects:
+                self._kept[place : place + 1] = [self._take(engine, batch, index)]
+
+    def _take(self, engine: Engine, batch: Any, index: int) -> _Kept:
+        points = batch_value(batch, "points")[index].detach().float().cpu()
+        made = predicted(engine, "reconstruction")[index].detach().float().cpu()
+        distance = float(ChamferLoss(squared=False, weights=(0.5, 0.5))(made[None], points[None]))
+        lines = [f"object {int(batch_column(batch, 'id')[index])}"]
+        known = int(batch_column(batch, "class")[index]) if "class" in batch else -1
+        if known >= 0:
+            lines.append(self.class_names[known] if self.class_names is not None else f"class {known}")
+        lines.append(f"distance {distance:.3f}")
+        code = predicted(engine, "latent")[index].detach().float().cpu().numpy()
+        return _Kept(CloudPair("\n".join(lines), points.numpy(), made.numpy()), code)
+
+    def _write(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        sections = [("Objects", cloud_pairs([kept.pair for kept in self._kept]))] if self._kept else []
+        if len(self._kept) > 1:
+            sections.append(("Between two codes", self._path(engine)))
+        write_report(
+            self.path,
+            self.title,
+            metrics={name: float(value) for name, value in engine.state.metrics.items()},
+            sections=sections,
+            **self._listed(),
+        )
+        logger.info("report: %s", self.path)
+        self._start()
+
+    def _path(self, engine: Engine) -> str:
+        """Draw the way between the two codes that are farthest apart."""
+        codes = np.stack([kept.code for kept in self._kept])
+        apart = np.linalg.norm(codes[:, None] - codes, axis=-1)
+        first, last = np.unravel_index(apart.argmax(), apart.shape)
+        share = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None]
+        way = torch.from_numpy((1 - share) * codes[first] + share * codes[last])
+        network: Any = getattr(engine, "network", None)
+        with torch.no_grad(), eval_mode(*([network] if isinstance(network, torch.nn.Module) else [])):
+            clouds = self.decode(way.to(engine.state.device)).float().cpu().numpy()
+        names = [self._kept[index].pair.name.rsplit("\n", 1)[0] for index in (first, last)]
+        return cloud_path(list(clouds), names[0], names[1])
