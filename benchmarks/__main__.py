@@ -21,6 +21,9 @@ NAMES = (
     "labeling",
     "patch_index",
     "blockwise",
+    "object_statistics",
+    "object_features",
+    "chamfer",
 )
 
 
@@ -76,6 +79,13 @@ def main() -> None:
         default=(512, 1024),
         metavar="N,...",
         help="edges of the labels of patch_index in voxels (default 512,1024)",
+    )
+    parser.add_argument(
+        "--statistics-zarr",
+        type=int,
+        default=0,
+        metavar="N",
+        help="object_statistics then also measures a zarr label of N³ voxels, such as 1024 (3 GB of temporary space)",
     )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))

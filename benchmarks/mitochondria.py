@@ -52,7 +52,9 @@ class Experiment:
         try:
             action()
         except subprocess.CalledProcessError as error:
-            sys.exit(f"{step} failed (exit status {error.returncode}); its messages are above. Steps before it are kept")
+            sys.exit(
+                f"{step} failed (exit status {error.returncode}); its messages are above. Steps before it are kept"
+            )
         done.parent.mkdir(parents=True, exist_ok=True)
         done.write_text(json.dumps({"wall": time.perf_counter() - start, "cpu": cpu_seconds() - cpu}))
 
@@ -78,7 +80,8 @@ class Experiment:
         """Prepare, train and apply the network of a feature."""
         bundle = BUNDLES[feature]
         data, models = self.work / bundle / "data", self.work / bundle / "models"
-        source = {"source": "volumes", **self.volume}
+        inputs = ("labels",) if feature == "ptcf" else ("labels", "image")  # not the classes, which could be learned
+        source = {"source": "volumes", **{name: self.volume[name] for name in inputs}}
         steps: dict[str, Callable[[], None]] = {
             "prepare": lambda: run_bundle(bundle, "prepare", ["prepare.json"], dataset_dir=data, **source),
             "training": lambda: run_bundle(
@@ -131,7 +134,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scalings", nargs="+", choices=SCALINGS, default=SCALINGS, help="of the features (all)")
     parser.add_argument("--epochs", type=int, default=None, help="of every network, other than those of its config")
     parser.add_argument("--objects", type=int, default=600, help="objects in the volume (default 600)")
-    parser.add_argument("--size", type=int, nargs=3, default=[256, 256, 256], help="of the volume (default 256 256 256)")
+    parser.add_argument(
+        "--size", type=int, nargs=3, default=[256, 256, 256], help="of the volume (default 256 256 256)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the volume (default 0)")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="threads of each command")
     return parser.parse_args()

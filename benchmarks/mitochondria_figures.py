@@ -23,7 +23,7 @@ def scores_table(rows: Rows) -> str:
         highest = _rounded(best(of_set))
         for scaling in dict.fromkeys(row["scaling"] for row in of_set):
             found = {row["algorithm"]: _rounded(row) for row in of_set if row["scaling"] == scaling}
-            cells = [f"**{found[a]}**" if found[a] == highest else found[a] for a in algorithms]
+            cells = [f"**{found[a]}**" if found[a] == highest > "0.00" else found[a] for a in algorithms]
             lines.append(f"| {name} | {scaling} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -36,7 +36,7 @@ def sets_table(rows: Rows) -> str:
         row = best([one for one in rows if one["set"] == name])
         if "error" in row:
             continue
-        ari = f"{row['ari']:.3f}"
+        ari = _number(row["ari"], 3)
         pairs = ", ".join(f"{pair} {count}" for pair, count in list(row["confused"].items())[:PAIRS])
         cells = [
             name,
@@ -52,7 +52,12 @@ def sets_table(rows: Rows) -> str:
 
 
 def _rounded(row: Mapping[str, Any]) -> str:
-    return f"{row['ari']:.2f}".replace("-0.00", "0.00") if "ari" in row else "-"
+    return _number(row.get("ari", np.nan), 2)
+
+
+def _number(value: float, digits: int) -> str:
+    """Text without a sign before 0; "-" for NaN."""
+    return "-" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def draw_heat_map(rows: Rows, path: Path) -> None:
@@ -73,8 +78,8 @@ def draw_heat_map(rows: Rows, path: Path) -> None:
     axes.set_xticks(range(len(algorithms)), algorithms, rotation=30, ha="right")
     axes.set_yticks(range(len(sets)), sets)
     for (y, x), value in np.ndenumerate(cells):
-        text = "-" if np.isnan(value) else f"{value:.2f}"
-        axes.text(x, y, text, ha="center", va="center", color="black" if value > 0.6 else "white", fontsize=8)
+        color = "black" if value > 0.6 else "white"
+        axes.text(x, y, _number(value, 2), ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(picture, label="adjusted Rand index, best scaling")
     axes.set_title("Clusters of objects against their classes of shape")
     figure.savefig(path, dpi=150)

@@ -84,7 +84,7 @@ def score(matrix: FeatureMatrix, algorithm: str, count: int, truth: NDArray) -> 
         result = cluster(matrix, algorithm, count if ALGORITHMS[algorithm].count else None)
     except InvalidInputError as error:
         return {"error": str(error)}
-    scores = external_scores(result.labels, truth)
+    scores = external_scores(result.labels, truth.tolist())
     kept = {name: scores[name] for name in ("ari", "nmi", "accuracy")}
     return {**kept, "clusters": result.n_clusters, "noise": result.noise, "confused": confused(result.labels, truth)}
 

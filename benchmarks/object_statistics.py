@@ -8,17 +8,17 @@ import multiprocessing
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from skimage.measure import regionprops_table
 
-from benchmarks.harness import Row, compare, seconds, table
+from benchmarks.harness import Row, compare, seconds
 from voxel_ext.data.object_table import object_statistics
 from voxel_ext.morphology.statistics import measure_objects
 
-SIZE, OBJECTS = 256, 500
-ZARR_SIZE, CHUNK = 0, 128
+SIZE, OBJECTS, CHUNK = 256, 500, 128
 PROPERTIES = ("label", "area", "centroid", "bbox", "intensity_mean")
 
 
@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> list[Row]:
             arguments.repeats,
         ),
     ]
-    size = getattr(arguments, "statistics_zarr", ZARR_SIZE)
-    return rows + (_zarr_rows(size) if size else [])
+    return rows + (_zarr_rows(arguments.statistics_zarr) if arguments.statistics_zarr else [])
 
 
 def draw_ellipsoids(size: int, count: int, seed: int = 0, radius: tuple[float, float] = (4, 14)) -> np.ndarray:
@@ -96,7 +95,7 @@ def _zarr_rows(size: int) -> list[Row]:
 def _write(folder: Path, size: int) -> int:
     """Write tiles of the same ellipsoids with ids of their own, and an image; return the number of objects."""
     tile = draw_ellipsoids(SIZE, OBJECTS).astype(np.int64)
-    options = {"shape": (size,) * 3, "chunks": (CHUNK,) * 3}
+    options: dict[str, Any] = {"shape": (size,) * 3, "chunks": (CHUNK,) * 3}
     labels = zarr.create_array(folder / "labels.zarr", dtype="int64", **options)
     image = zarr.create_array(folder / "image.zarr", dtype="uint8", **options)
     texture = np.random.default_rng(2).integers(0, 256, (SIZE,) * 3, dtype=np.uint8)
@@ -128,20 +127,3 @@ def _peak_gib() -> float:
     """Largest memory of this process so far; unlike ``ru_maxrss`` without that of the process that started it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.object_statistics", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="counted runs of each (default 5)")
-    parser.add_argument(
-        "--statistics-zarr",
-        type=int,
-        default=ZARR_SIZE,
-        metavar="N",
-        help="also measure a zarr label of N³ voxels, such as 1024 (needs 3 GB of temporary space); default: none",
-    )
-    print(table(run(parser.parse_args())))
-
-
-if __name__ == "__main__":
-    main()

@@ -66,11 +66,10 @@ def surface_to_volumef(slices: Slices) -> float:
 FORMULAS: dict[str, Callable[[Slices], Any]] = {
     function.__name__: function for function in (sizef, distf, circf, slenf, surface_to_volumef)
 }
+NAMES = (*FORMULAS, "spatial_densityf")
 
 
-def slice_wise_features(
-    labels: NDArray, names: Iterable[str] = (*FORMULAS, "spatial_densityf"), workers: int = 0
-) -> dict[str, Any]:
+def slice_wise_features(labels: NDArray, names: Iterable[str] = NAMES, workers: int = 0) -> dict[str, Any]:
     """Measure all objects of a label volume.
 
     Args:

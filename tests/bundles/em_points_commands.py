@@ -35,13 +35,16 @@ def places(folder: Path) -> dict[str, str]:
 def train(folder: Path, dataset: Path | str, *overlays: str, run_id: str = "training", **override: Any) -> Path:
     """Train, or what else ``run_id`` says, and return the folder."""
     settings = TINY | places(folder) | {"dataset_dir": str(dataset)} | override
+    if "evaluate" in overlays:
+        settings = {"max_report_objects": 2} | settings
     run_command(run_id, configs(BUNDLE, "train", *overlays), **settings)
     return folder
 
 
 def infer(folder: Path, dataset: Path | str, *overlays: str, **override: Any) -> Path:
     """Run the inference, and return the folder of what it wrote."""
-    settings = NETWORK | places(folder) | {"dataset_dir": str(dataset), "val_points": 48} | override
+    shown = {"val_points": 48, "max_report_objects": 2}
+    settings = NETWORK | places(folder) | shown | {"dataset_dir": str(dataset)} | override
     del settings["log_path"]
     run_command("inference", configs(BUNDLE, "inference", *overlays), **settings)
     return Path(settings["output_dir"])

@@ -141,5 +141,5 @@ def test_an_object_that_is_not_where_the_list_says(tmp_path, volumes, monkeypatc
 
 def test_an_output_folder_that_cannot_be_written(tmp_path, volumes):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write .*file"):
+    with pytest.raises(OSError, match=r"cannot write .*file"):
         measure_volume(volumes[0], None, tmp_path / "file", "size", voxel_size=SIZE, progress=False)

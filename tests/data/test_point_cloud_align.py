@@ -34,7 +34,6 @@ def read(path):
 def test_the_pose_of_an_object_no_longer_shows(tmp_path):
     data, settings = read(prepare_point_clouds(bodies(), tmp_path / "p.h5", align=True, **OPTIONS).path)
     assert settings["align"] is True
-    covariances = [np.cov(points.T) for points in data["points"]]
     spread = [(points * scale).std(0) for points, scale in zip(data["points"], data["scale"], strict=True)]
     np.testing.assert_allclose(spread[0], spread[1], rtol=0.05)  # the noise of 2000 points
     for points in data["points"]:

@@ -8,8 +8,14 @@ import pandas as pd
 
 from voxel_ext.data import write_features
 from voxel_ext.data.object_sources import ObjectVolumes, open_objects
-from voxel_ext.engines import ClusteredObjects, DescribedClusters, cluster_objects, describe_clusters
-from voxel_ext.engines.clustering_inputs import read_feature_tables
+from voxel_ext.engines import (
+    ClusteredObjects,
+    DescribedClusters,
+    cluster_objects,
+    describe_clusters,
+    find_objects,
+    read_feature_tables,
+)
 
 VOXEL_SIZE = (30.0, 8.0, 10.0)
 IDS = np.array([3, 70000, 5, 2**40, 11, 12, 400, 8, 90])
@@ -53,14 +59,18 @@ def write_tables(folder: Path, **tables: pd.DataFrame) -> Path:
     return folder
 
 
+def cluster_tables(folder: Path, *features: str, labels: np.ndarray | None = None, **settings: Any) -> ClusteredObjects:
+    """Two clusters of the objects by tables that are there."""
+    sources = read_feature_tables(folder, features)
+    objects = find_objects(volumes(labels=labels), sources, progress=False)
+    return cluster_objects(sources, objects, **({"n_clusters": 2, "stability_repeats": 0} | settings))
+
+
 def clustered(folder: Path, **settings: Any) -> ClusteredObjects:
     """Clusters of the two kinds of objects."""
     write_tables(folder, shape=kind_table())
-    given = {"n_clusters": 2, "stability_repeats": 2} | settings
-    return cluster_objects(read_feature_tables(folder, ["shape"]), **given)
+    return cluster_tables(folder, "shape", **settings)
 
 
 def described(folder: Path, clusters: ClusteredObjects | None = None, **settings: Any) -> DescribedClusters:
-    given = {"embedding": "pca", "progress": False} | settings
-    source = given.pop("volumes", None) or volumes()
-    return describe_clusters(clusters or clustered(folder), source, **given)
+    return describe_clusters(clusters or clustered(folder), **({"embedding": "pca"} | settings))

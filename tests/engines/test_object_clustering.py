@@ -8,18 +8,18 @@ import pytest
 from clustered_objects import (
     IDS,
     IS_ROD,
+    cluster_tables,
     clustered,
     described,
     kind_table,
     label_volume,
     number_table,
-    volumes,
     write_tables,
 )
 from sklearn.metrics import silhouette_samples
 
 from voxel_ext.data import read_features, write_features
-from voxel_ext.engines import cluster_objects, read_feature_tables
+from voxel_ext.engines import read_feature_tables
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 CLASSES = {int(one): "rod" if rod else "cube" for one, rod in zip(IDS, IS_ROD, strict=True)}
@@ -91,7 +91,7 @@ def test_unknown_features_and_folders(tmp_path):
 
 
 def test_clusters_are_those_of_the_values_by_id(tmp_path):
-    found = clustered(tmp_path)
+    found = clustered(tmp_path, stability_repeats=2)
     assert found.result.ids.tolist() == sorted(IDS.tolist())
     wanted = [int(CLASSES[one] == "rod") for one in found.result.ids.tolist()]  # the five cubes are cluster 0
     assert found.result.labels.tolist() == wanted
@@ -108,9 +108,8 @@ def test_clusters_are_those_of_the_values_by_id(tmp_path):
 def test_weights_decide_which_feature_rules(tmp_path):
     other = np.arange(len(IDS)) % 2  # parts the objects in another way
     write_tables(tmp_path, shape=kind_table(), other=number_table("x", other.astype(float)))
-    tables = read_feature_tables(tmp_path, ["shape", "other"])
-    by_shape = cluster_objects(tables, n_clusters=2, weights=[1, 0.01], scaling="minmax")
-    by_other = cluster_objects(tables, n_clusters=2, weights={"shape": 0.01}, scaling="minmax")
+    by_shape = cluster_tables(tmp_path, "shape", "other", weights=[1, 0.01])
+    by_other = cluster_tables(tmp_path, "shape", "other", weights={"shape": 0.01})
     order = np.argsort(IDS)
     assert len(set(zip(by_shape.result.labels.tolist(), IS_ROD[order].tolist(), strict=True))) == 2
     assert len(set(zip(by_other.result.labels.tolist(), other[order].tolist(), strict=True))) == 2
@@ -120,7 +119,7 @@ def test_options_reach_the_algorithm(tmp_path):
     found = clustered(tmp_path, algorithm="dbscan", n_clusters=None, algorithm_options={"eps": 0.5, "min_samples": 2})
     assert found.result.parameters == {"eps": 0.5, "min_samples": 2}
     assert found.result.n_clusters == 2
-    assert clustered(tmp_path, stability_repeats=0).stability is None
+    assert found.stability is None
 
 
 def test_the_unused_number_of_clusters_is_told_once(tmp_path, caplog):
@@ -142,7 +141,7 @@ def test_the_unused_number_of_clusters_is_told_once(tmp_path, caplog):
         ({"scaling": "log"}, "scaling='log' is not known"),
         ({"missing": "skip"}, "missing='skip' is not known"),
         ({"stability_repeats": 1}, "repeats=1; expected a whole number of at least 2"),
-        ({"stability_method": "bootstrap"}, "method='bootstrap' is not known"),
+        ({"stability_method": "bootstrap", "stability_repeats": 2}, "method='bootstrap' is not known"),
     ],
 )
 def test_wrong_settings(tmp_path, settings, message):
@@ -152,12 +151,11 @@ def test_wrong_settings(tmp_path, settings, message):
 
 def test_tables_of_different_objects_are_listed(tmp_path):
     write_tables(tmp_path, shape=kind_table(IDS[:-2]), size=number_table("voxels", IDS[1:], IDS[1:]))
-    tables = read_feature_tables(tmp_path, ["shape", "size"])
     with pytest.raises(InvalidInputError, match="'shape' lacks 2: 8, 90; 'size' lacks 1: 3"):
-        cluster_objects(tables, n_clusters=2)
-    found = cluster_objects(tables, n_clusters=2, missing="drop", stability_repeats=0)
+        cluster_tables(tmp_path, "shape", "size")
+    found = cluster_tables(tmp_path, "shape", "size", missing="drop")
     assert found.result.ids.tolist() == sorted(IDS[1:-2].tolist())
-    assert len(cluster_objects(tables, n_clusters=2, missing="impute", stability_repeats=0).result.ids) == len(IDS)
+    assert len(cluster_tables(tmp_path, "shape", "size", missing="impute").result.ids) == len(IDS)
 
 
 def test_missing_values_are_named(tmp_path):
@@ -165,14 +163,14 @@ def test_missing_values_are_named(tmp_path):
     table.loc[table["id"] == 70000, "width"] = np.nan
     write_tables(tmp_path, shape=table)
     with pytest.raises(InvalidInputError, match=r"missing values \(NaN\): shape.width of object 70000"):
-        cluster_objects(read_feature_tables(tmp_path, ["shape"]), n_clusters=2)
+        cluster_tables(tmp_path, "shape")
 
 
 # in the label volume
 
 
 def test_objects_are_found_in_the_labels(tmp_path):
-    found = described(tmp_path, classes=CLASSES)
+    found = described(tmp_path, clustered(tmp_path, stability_repeats=2), classes=CLASSES)
     scores = found.scores()
     assert (scores["ari"], scores["known"], scores["stability"]) == (1.0, 9.0, 1.0)
     assert [row["classes"] for row in found.cluster_rows()] == [{"cube": 5}, {"rod": 4}]
@@ -209,28 +207,27 @@ def test_classes_of_other_objects(tmp_path, caplog):
 def test_labels_with_other_objects(tmp_path, caplog):
     labels = label_volume()
     labels[labels == 400] = 401
-    found = described(tmp_path, volumes=volumes(labels=labels))
-    assert "1 of 9 objects are not in labels: 400" in caplog.text
+    found = clustered(tmp_path, labels=labels)
+    assert "1 of 9 objects of the features are not in labels and are left out: 400" in caplog.text
     assert "1 of 9 objects of labels have no features and become background: 401" in caplog.text
-    summary = found.summary()
-    assert (summary["not_in_labels"].tolist(), summary["without_features"].tolist()) == ([400], [401])
-    shifted = np.where(labels > 0, labels + 10**6, 0)
-    with pytest.raises(InvalidInputError, match="the features are of other labels: none of their 9 objects"):
-        described(tmp_path, volumes=volumes(labels=shifted))
+    assert found.result.ids.tolist() == sorted(set(IDS.tolist()) - {400})
+    assert described(tmp_path, found).summary()["without_features"].tolist() == [401]
+    with pytest.raises(InvalidInputError, match=r"other labels: none of their 9 objects .* which has 9 \(ids 1000003,"):
+        clustered(tmp_path, labels=np.where(labels > 0, labels + 10**6, 0))
 
 
 def test_tables_measured_of_labels_of_another_shape(tmp_path):
-    found = clustered(tmp_path)
     record = {"settings": {"sources": {"labels": {"address": "big.zarr", "shape": [1, 64, 64, 64]}}}}
-    (tmp_path / "measurement.json").write_text(json.dumps(record))
+    file = tmp_path / "measurement.json"
+    file.write_text(json.dumps(record))
     with pytest.raises(InvalidInputError, match=r"were measured of big.zarr of shape \(64, 64, 64\), but labels has"):
-        described(tmp_path, found)
+        clustered(tmp_path)
     record["settings"]["sources"]["labels"]["shape"] = [1, *label_volume().shape]
-    (tmp_path / "measurement.json").write_text(json.dumps(record))
-    assert described(tmp_path, found).objects
-    (tmp_path / "measurement.json").write_text("{}")
+    file.write_text(json.dumps(record))
+    assert clustered(tmp_path).result.n_clusters == 2
+    file.write_text("{}")
     with pytest.raises(InvalidInputError, match=r"measurement\.json is damaged"):
-        described(tmp_path, found)
+        clustered(tmp_path)
 
 
 def test_other_wrong_settings_of_the_description(tmp_path):

@@ -24,6 +24,7 @@ from voxel_ext.data.naming import volume_name
 from voxel_ext.data.neuron_preparation import prepare_neurons
 from voxel_ext.data.neuron_synthetic import prepare_synthetic_neurons
 from voxel_ext.data.neuropal_synthetic import prepare_synthetic_neuropal
+from voxel_ext.data.object_contents import check_prepared_objects, object_channels, object_feature_name
 from voxel_ext.data.object_crops import cut_object, cut_samples
 from voxel_ext.data.object_dataset import ObjectDataset, PointCloudDataset
 from voxel_ext.data.object_measurement import measure_volume
@@ -114,6 +115,7 @@ __all__ = [
     "build_atlas",
     "cell_labeling_lists",
     "cell_volume_addresses",
+    "check_prepared_objects",
     "compare_feature_ids",
     "compare_pairs",
     "cut_object",
@@ -131,6 +133,8 @@ __all__ = [
     "measure_volume",
     "name_by_atlas",
     "normalization_of",
+    "object_channels",
+    "object_feature_name",
     "object_statistics",
     "open_vaa3d",
     "open_volume",

@@ -126,7 +126,7 @@ def cut_samples(
         voxel = np.stack(np.unravel_index(found[rng.integers(len(found))], inside.shape))
         places = zip(pose.inward((voxel + 0.5) * steps), pose.extent, grid, strict=True)
         center = pose.outward([_center(at, whole, size, step, scale) for at, whole, step in places])
-        edge = size * scale * (math.sqrt(3) if align else 1)  # a turned cube lies in one of its diagonal
+        edge = size * scale * (math.sqrt(3) if align else 1)  # a cube of its diagonal holds it, however it is turned
         near, close, moved = _window(inside, picture, center, edge, steps)
         soft = resample(near, moved, size, scale, steps, False, pose.rotation)
         cube[:] = _channels(soft >= 0.5, close, contents, moved, scale, steps, pose.rotation)

@@ -64,8 +64,8 @@ class _PreparedObjects(Dataset[Item]):
             self.item_shape: tuple[int, ...] = tuple(file[values].shape[1:])
             ids = file["id"][:]
             self._columns = {name: file[name][:] for name in ("id", "scale", "chunk", "class") if name in file}
-            self.class_names = json.loads(file.attrs.get("class_names", "null"))
-            self.settings = json.loads(file.attrs.get("settings", "{}"))
+            self.class_names: list[str] | None = json.loads(file.attrs.get("class_names", "null"))
+            self.settings: dict[str, Any] = json.loads(file.attrs.get("settings", "{}"))
         self._rows = np.flatnonzero(_in_part(ids, part, train_fraction, seed))
         if not len(self._rows):
             raise InvalidInputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -28,6 +29,8 @@ from voxel_ext.morphology.spatial_density import SpatialGrid
 
 if TYPE_CHECKING:
     import pandas
+
+logger = logging.getLogger(__name__)
 
 MAX_DISTANCE_OBJECTS = 20000
 
@@ -163,7 +166,9 @@ def measure_volume(
             table = _measure(volumes, known, settings, record, missing, folder.parts, work)
             folder.write(table, missing, record)
             shutil.rmtree(folder.parts, ignore_errors=True)
-        return folder.read(list(names))
+        table = folder.read(list(names))
+    logger.info("%s has the features %s of %d objects", folder.path, ", ".join(names), len(table))
+    return table
 
 
 def _measure(

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from voxel_ext.morphology.pose import principal_frame
 
-Size = Sequence[float]
+Size = Sequence[float] | NDArray[np.float64]
 
 _FRAME_POINTS = 1_000_000
 _TRUNCATE = 3.0  # standard deviations
@@ -117,7 +117,7 @@ def _turned(
     margin = 0 if beyond else math.ceil(_TRUNCATE * sigmas.max()) + 1
     values = np.pad(values, margin)
     if sigmas.any():
-        values = ndimage.gaussian_filter(values, sigmas, mode="nearest", truncate=_TRUNCATE)
+        ndimage.gaussian_filter(values, sigmas, output=values, mode="nearest", truncate=_TRUNCATE)
     matrix = rotation.T * scale / steps[:, None]
     first = (center - (size - 1) / 2 * scale * rotation.sum(axis=0)) / steps - 0.5 + margin
     mode = "nearest" if beyond else "constant"

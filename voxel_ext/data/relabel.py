@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from voxel_ext.data.label_scan import Box, scan_blocks
 from voxel_ext.data.lazy_volume import PARTIAL_SUFFIX, LazyVolume, open_volume
+from voxel_ext.data.object_sources import open_single
 from voxel_ext.data.relabel_formats import check_replaceable, choose_format
 from voxel_ext.data.scheduling import BlockScheduler, block_scheduler
 from voxel_ext.data.zarr_io import multiscale_attributes
@@ -75,7 +76,7 @@ def relabel_volume(
     copy of it on disk while it is written.
 
     Args:
-        labels: what :func:`~voxel_ext.data.open_volume` opens: (D, H, W) integer ids.
+        labels: what :func:`~voxel_ext.data.open_volume` opens, or has opened: (D, H, W) integer ids.
         ids: (N,) of the objects, as in :class:`~voxel_ext.morphology.clustering.ClusterResult`.
         clusters: (N,) cluster of each from 0 on, -1 for noise.
         path: what to write, with the voxel size of the input:
@@ -100,7 +101,8 @@ def relabel_volume(
             to be written exists, or is, holds or is inside of the labels.
         OSError: it cannot be written.
     """
-    volume = open_volume(labels, channels=1, name="labels")
+    is_open = isinstance(labels, LazyVolume)
+    volume = open_single(labels, "labels") if is_open else open_volume(labels, channels=1, name="labels")
     if volume.dtype.kind not in "iu":
         raise InvalidInputError(f"{volume.address} has data type {volume.dtype}; expected integer ids")
     known, found = check_ids(ids, "ids"), np.asarray(clusters)

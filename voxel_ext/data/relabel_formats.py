@@ -30,6 +30,9 @@ SLAB_BYTES = 2**29
 CLASSIC_TIFF_BYTES = 2**31
 """Stacks of up to this size are ImageJ files, others BigTIFF with OME metadata."""
 
+DIGITS = 4
+"""Of the numbers of slices, at least."""
+
 _NIFTI1_EDGE = 2**15 - 1
 _IMAGEJ_TYPES = ("uint8", "uint16")
 
@@ -183,7 +186,7 @@ def write_label_slices(stored: Any, path: Path, voxel_size: VoxelSize, progress:
     import tifffile
     from PIL import Image
 
-    digits = max(len(str(stored.shape[0] - 1)), 4)
+    digits = max(len(str(stored.shape[0] - 1)), DIGITS)
     for z, plane in enumerate(_planes(stored, progress)):
         file = path / f"slice_{z:0{digits}d}{suffix}"
         if suffix == ".png":

@@ -18,6 +18,7 @@ from voxel_ext.engines.clustering_outputs import (
     write_clustering,
 )
 from voxel_ext.engines.clustering_results import DescribedClusters, describe_clusters
+from voxel_ext.engines.labeled_objects import LabeledObjects, find_objects
 from voxel_ext.engines.object_clustering import ClusteredObjects, cluster_objects
 from voxel_ext.engines.optimizers import build_optimizer
 from voxel_ext.engines.schedules import build_lr_scheduler
@@ -39,6 +40,7 @@ __all__ = [
     "FeatureNetwork",
     "FeatureTables",
     "LabelCellsd",
+    "LabeledObjects",
     "SaveLabelsd",
     "TargetBatch",
     "WormFeatures",
@@ -54,6 +56,7 @@ __all__ = [
     "classes_known",
     "cluster_objects",
     "describe_clusters",
+    "find_objects",
     "match_worms",
     "name_worm",
     "prepare_roi_batch",

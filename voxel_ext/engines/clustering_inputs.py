@@ -1,25 +1,17 @@
-"""What objects are clustered by: tables of features by name, and the classes of the objects where they are known."""
+"""What objects are clustered by: tables of features by name."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from voxel_ext.data.feature_files import HDF5_SUFFIXES, PARQUET_SUFFIXES, read_features
-from voxel_ext.data.lazy_volume import LazyVolume
-from voxel_ext.data.object_classes import UNKNOWN, open_classes
-from voxel_ext.data.object_sources import ObjectVolumes, PlacedObject, Source
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
-from voxel_ext.morphology.clustering.feature_table import list_some
 from voxel_ext.morphology.feature_names import ALIASES, FEATURE_GROUPS, LEARNED
 
 if TYPE_CHECKING:
@@ -28,9 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-MEASUREMENT = "measurement.json"
-"""What ``run features`` leaves beside its tables."""
 
 _RUN_FEATURES = "python -m monai.bundle run features --config_file configs/features.json"
 
@@ -89,85 +78,6 @@ def read_feature_tables(feature_dirs: Folders, features: str | Sequence[str]) ->
         raise _not_found(absent, folders)
     paths = {name: path for name, path in found.items() if path is not None}
     return FeatureTables({name: read_features(path) for name, path in paths.items()}, paths)
-
-
-def check_measured_of(sources: FeatureTables, labels: LazyVolume) -> None:
-    """Refuse tables that ``run features`` measured of a label volume of another shape.
-
-    Args:
-        sources: the tables; ``measurement.json`` beside them, if there is one, tells what they were measured of.
-        labels: the label volume.
-
-    Raises:
-        InvalidInputError: they were measured of labels of another shape; names both.
-    """
-    for folder in sorted({path.parent for path in sources.paths.values()}):
-        record = folder / MEASUREMENT
-        if not record.is_file():
-            continue
-        try:
-            source = json.loads(record.read_text(encoding="utf-8"))["settings"]["sources"]["labels"]
-            shape = tuple(source["shape"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInputError(f"{record} is damaged ({error!r}); run features again") from error
-        if shape != labels.shape:
-            raise InvalidInputError(
-                f"the features in {folder} were measured of {source.get('address')} of shape {shape[1:]}, but "
-                f"{labels.address} has {labels.spatial_shape}; give the labels that they were measured of, or run "
-                "features of these"
-            )
-
-
-def known_classes(
-    classes: Source | Mapping[int, Any] | None,
-    volumes: ObjectVolumes,
-    objects: Sequence[PlacedObject],
-    ids: NDArray[np.int64],
-) -> dict[int, str] | None:
-    """Return the classes of the objects that are clustered.
-
-    Args:
-        classes: a CSV file with the columns ``id`` and ``class``, a mapping, or a volume of classes of the shape of the
-            labels, where an object has the most frequent class inside it; None for none.
-        volumes: the label volume.
-        objects: those in it.
-        ids: (N,) of the objects that are clustered.
-
-    Returns:
-        class by id, of those that have one; None where no classes are given.
-
-    Raises:
-        MissingDataError: the file does not exist.
-        InvalidInputError: the table or volume is wrong, or has the class of none of the objects.
-    """
-    if classes is None:
-        return None
-    where = str(classes) if isinstance(classes, str | os.PathLike) else "what was given as classes"
-    table = _class_table(classes, volumes, objects)
-    wanted = ids.tolist()
-    found = {one: table[one] for one in wanted if one in table}
-    if not found:
-        raise InvalidInputError(
-            f"{where} has the classes of {len(table)} objects (ids {list_some(sorted(table))}), but of none of the "
-            f"{len(wanted)} that are clustered (ids {list_some(ids)}); expected those of the same labels"
-        )
-    unknown = [one for one in wanted if one not in table]
-    if unknown:
-        logger.warning(
-            "%s lacks the classes of %d of %d objects: %s", where, len(unknown), len(wanted), list_some(unknown)
-        )
-    return found
-
-
-def _class_table(classes: Any, volumes: ObjectVolumes, objects: Sequence[PlacedObject]) -> dict[int, str]:
-    opened = open_classes(classes, volumes.labels)
-    assert opened is not None
-    numbers = opened.table
-    if opened.volume is not None:
-        labels = replace(volumes, image=None)
-        numbers = {one.id: opened.of(one, labels.read(one)[0]) for one in objects}
-    names = opened.names
-    return {one: names[k] if names else str(k) for one, k in numbers.items() if k != UNKNOWN}
 
 
 def _folders(feature_dirs: Folders) -> list[Path]:

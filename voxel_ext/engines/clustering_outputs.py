@@ -84,7 +84,7 @@ def write_cluster_masks(
         return None
     result = described.clustering.result
     return relabel_volume(
-        described.volumes.labels,
+        described.clustering.objects.volumes.labels,
         result.ids,
         result.labels,
         Path(output_dir) / name,
@@ -169,7 +169,7 @@ def report_clustering(
         scores=described.scores(),
         embedding=described.plane,
         embedding_name=described.embedding,
-        volumes=described.volumes,
+        volumes=described.clustering.objects.volumes,
         objects=described.box_table(),
         classes=described.classes,
         settings=dict(settings or {}),
@@ -188,7 +188,7 @@ def write_representatives(
     :func:`~voxel_ext.morphology.smooth_surface`, oriented outwards.
 
     Args:
-        described: the clusters. Representatives that are not in the labels are passed over.
+        described: the clusters.
         folder: a folder to write; one that exists is replaced as a whole.
         mesh_format: one of :data:`MESH_FORMATS`.
 
@@ -202,9 +202,9 @@ def write_representatives(
     """
     check_option("mesh_format", mesh_format, MESH_FORMATS)
     trimesh = require("trimesh", extra="em")
-    objects, target = described.objects, Path(folder)
-    labels = replace(described.volumes, image=None)
-    named = {name: objects[one] for name, one in _file_names(described.representatives) if one in objects}
+    objects, target = described.clustering.objects.placed, Path(folder)
+    labels = replace(described.clustering.objects.volumes, image=None)
+    named = {name: objects[one] for name, one in _file_names(described.representatives)}
     with atomic_path(target, directory=True) as temporary:
         for name, placed in named.items():
             surface = smooth_surface(labels.read(placed)[0], labels.voxel_size)

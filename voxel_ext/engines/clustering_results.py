@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +12,16 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.object_sources import (
     MEMORY_LIMIT_GIB,
-    ObjectVolumes,
-    PlacedObject,
     Source,
     check_memory,
-    list_objects,
 )
-from voxel_ext.engines.clustering_inputs import check_measured_of, known_classes
+from voxel_ext.engines.labeled_objects import known_classes
 from voxel_ext.engines.object_clustering import ClusteredObjects
-from voxel_ext.errors import InvalidInputError, check_option, require
+from voxel_ext.errors import check_option, require
 from voxel_ext.morphology.clustering import EMBEDDINGS, Representatives, embed, external_scores, representatives
-from voxel_ext.morphology.clustering.feature_table import list_some
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,17 +30,13 @@ class DescribedClusters:
 
     Attributes:
         clustering: the clusters.
-        volumes: the labels, and an image or None.
-        objects: by id, the objects of the labels.
         classes: by id, of the clustered objects whose class is known; None where no classes are given.
-        representatives: of each cluster; those that are not in the labels are not in ``objects``.
+        representatives: of each cluster.
         plane: (N, 2) the embedding.
         embedding: its name.
     """
 
     clustering: ClusteredObjects
-    volumes: ObjectVolumes
-    objects: Mapping[int, PlacedObject]
     classes: Mapping[int, str] | None
     representatives: Sequence[Representatives]
     plane: NDArray[np.float64]
@@ -68,7 +57,7 @@ class DescribedClusters:
 
     def box_table(self) -> pd.DataFrame:
         """Return ``id`` and the bounding boxes ``lower_z`` to ``upper_x`` of all objects of the labels, in voxels."""
-        rows = [(one.id, *one.lower, *one.upper) for one in sorted(self.objects.values())]
+        rows = [(one.id, *one.lower, *one.upper) for one in sorted(self.clustering.objects.placed.values())]
         names = ["id", *(f"{corner}_{axis}" for corner in ("lower", "upper") for axis in "zyx")]
         return require("pandas", extra="em").DataFrame(rows, columns=names)
 
@@ -98,7 +87,7 @@ class DescribedClusters:
         Args:
             settings: of the command, to be told beside the rest.
         """
-        result, present = self.clustering.result, np.array(sorted(self.objects), dtype=np.int64)
+        result, present = self.clustering.result, np.array(sorted(self.clustering.objects.placed), dtype=np.int64)
         return {
             "scores": self.scores(),
             "clusters": self.cluster_rows(),
@@ -106,8 +95,7 @@ class DescribedClusters:
             "algorithm": result.algorithm,
             "parameters": result.parameters,
             "features": self.clustering.sources.describe(),
-            "volumes": self.volumes.describe(),
-            "not_in_labels": np.setdiff1d(result.ids, present),
+            "volumes": self.clustering.objects.volumes.describe(),
             "without_features": np.setdiff1d(present, result.ids),
             "settings": dict(settings or {}),
         }
@@ -115,65 +103,34 @@ class DescribedClusters:
 
 def describe_clusters(
     clustering: ClusteredObjects,
-    volumes: ObjectVolumes,
     *,
     classes: Source | Mapping[int, Any] | None = None,
     embedding: str = "umap",
     farthest: int = 3,
     memory_limit_gib: float = MEMORY_LIMIT_GIB,
-    num_workers: int = 0,
-    progress: bool = True,
 ) -> DescribedClusters:
-    """Find the clustered objects in their label volume, and what is typical of each cluster.
+    """Find what is typical of each cluster, and what its members are known to be.
 
     Args:
         clustering: what ``cluster_objects`` returned.
-        volumes: the labels, and an image or None, as ``open_objects`` opens them.
-        classes: for external scores, see :func:`~voxel_ext.engines.clustering_inputs.known_classes`.
+        classes: for external scores, see :func:`~voxel_ext.engines.labeled_objects.known_classes`.
         embedding: "umap" or "pca", of the scaled features.
         farthest: how many of the members farthest from each cluster's center to show beside the medoid.
         memory_limit_gib: for one object that is shown.
-        num_workers: processes that go through the labels; 0 for this one.
-        progress: show bars.
 
     Returns:
-        what is known. Objects that are only in the features, or only in the labels, are listed by a warning.
+        what is known.
 
     Raises:
         MissingDataError: the classes do not exist.
-        InvalidInputError: an unknown embedding; features that are not of these labels; wrong classes; an object to be
-            shown that needs more memory.
+        InvalidInputError: an unknown embedding; wrong classes; an object to be shown that needs more memory.
         MissingDependencyError: a library of the extra "em" is not installed.
     """
     check_option("embedding", embedding, EMBEDDINGS)
-    check_measured_of(clustering.sources, volumes.labels)
-    ids = clustering.result.ids
-    objects = {one.id: one for one in list_objects(volumes, (None, None), False, num_workers, progress)}
-    _compare_ids(ids, np.array(sorted(objects), dtype=np.int64), volumes.labels.address)
-    known = known_classes(classes, volumes, list(objects.values()), ids)
+    objects = clustering.objects
+    known = known_classes(classes, objects, clustering.result.ids)
     chosen = representatives(clustering.matrix, clustering.result, farthest)
     shown = {member for one in chosen for member in (one.medoid, *one.farthest)}
-    check_memory([objects[one] for one in sorted(shown) if one in objects], volumes, memory_limit_gib)
+    check_memory([objects.placed[one] for one in sorted(shown)], objects.volumes, memory_limit_gib)
     plane = embed(clustering.matrix, embedding, clustering.seed)
-    return DescribedClusters(clustering, volumes, objects, known, chosen, plane, embedding)
-
-
-def _compare_ids(ids: NDArray[np.int64], present: NDArray[np.int64], address: str) -> None:
-    """Refuse features of other labels; warn of objects that are only in the features, or only in the labels."""
-    absent, more = np.setdiff1d(ids, present), np.setdiff1d(present, ids)
-    if len(absent) == len(ids):
-        raise InvalidInputError(
-            f"the features are of other labels: none of their {len(ids)} objects (ids {list_some(ids)}) is in "
-            f"{address}, which has {len(present)} (ids {list_some(present)}); give the labels that they were computed "
-            "of"
-        )
-    if absent.size:
-        logger.warning("%d of %d objects are not in %s: %s", len(absent), len(ids), address, list_some(absent))
-    if more.size:
-        logger.warning(
-            "%d of %d objects of %s have no features and become background: %s",
-            len(more),
-            len(present),
-            address,
-            list_some(more),
-        )
+    return DescribedClusters(clustering, known, chosen, plane, embedding)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxel_ext.engines.clustering_inputs import FeatureTables
+from voxel_ext.engines.labeled_objects import LabeledObjects
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.morphology.clustering import (
     ClusterResult,
@@ -38,6 +39,7 @@ class ClusteredObjects:
         matrix: the scaled features (N, F) that were clustered.
         joined: the features as they were read.
         sources: the tables and their files.
+        objects: those of the label volume; the clustered ones are among them.
         table: a row for each object: ``id``, ``cluster``, ``silhouette`` and ``distance_to_center``.
         scores: see :func:`~voxel_ext.morphology.internal_scores`.
         stability: agreement of the repeats; None where there are none.
@@ -48,6 +50,7 @@ class ClusteredObjects:
     matrix: FeatureMatrix
     joined: FeatureMatrix
     sources: FeatureTables
+    objects: LabeledObjects
     table: pd.DataFrame
     scores: dict[str, float]
     stability: Stability | None
@@ -62,9 +65,10 @@ class ClusteredObjects:
 
 def cluster_objects(
     sources: FeatureTables,
+    objects: LabeledObjects,
     *,
     weights: Sequence[float] | Mapping[str, float] | None = None,
-    scaling: str | Mapping[str, str] = "standard",
+    scaling: str | Mapping[str, str] = "minmax",
     missing: str = "error",
     algorithm: str = "kmeans",
     n_clusters: int | None = None,
@@ -77,6 +81,7 @@ def cluster_objects(
 
     Args:
         sources: the tables, as :func:`~voxel_ext.engines.read_feature_tables` reads them.
+        objects: those of the label volume; others are left out, which a warning lists.
         weights: one for each feature, see :func:`~voxel_ext.morphology.scale_features`.
         scaling: likewise.
         missing: see :func:`~voxel_ext.morphology.join_features`.
@@ -91,13 +96,13 @@ def cluster_objects(
         the clusters and their internal scores.
 
     Raises:
-        InvalidInputError: a wrong setting, wrong weights, tables of different objects, missing values, or more clusters
-            than objects; as the functions named above.
+        InvalidInputError: a wrong setting, wrong weights, tables of different objects, or of other labels; missing
+            values; more clusters than objects; as the functions named above.
         MissingDependencyError: a library of the extra "em" is not installed.
     """
     chosen, options = find_algorithm(algorithm), _check_options(algorithm_options)
     chosen.check_options(options)
-    joined = join_features(sources.tables, missing)
+    joined = objects.choose(join_features(sources.tables, missing))
     matrix = scale_features(joined, scaling, weights)
     result = cluster(matrix, algorithm, n_clusters, seed, **options)
     if result.noise:
@@ -115,7 +120,8 @@ def cluster_objects(
             matrix, algorithm, count, method=stability_method, repeats=stability_repeats, seed=seed, **options
         )
     scores = internal_scores(matrix.values, result.labels)
-    return ClusteredObjects(result, matrix, joined, sources, cluster_table(matrix, result), scores, repeated, seed)
+    table = cluster_table(matrix, result)
+    return ClusteredObjects(result, matrix, joined, sources, objects, table, scores, repeated, seed)
 
 
 def _check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

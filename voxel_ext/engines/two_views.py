@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from voxel_ext.data import ObjectDataset
 from voxel_ext.data.object_classes import UNKNOWN
+from voxel_ext.data.object_dataset import ObjectDataset
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.networks.groups import rotation_group
 from voxel_ext.transforms.two_views import VIEWS
@@ -128,8 +128,8 @@ def check_objects(
     if len(dataset) < needed:
         remedy = f"a smaller {name}, or more objects" if needed > 2 * processes else "more objects"
         raise InvalidInputError(
-            f"{dataset.path} has {len(dataset)} cubes for this, but {name}={batch_size} with {processes} processes needs "
-            f"at least {needed}; give {remedy}"
+            f"{dataset.path} has {len(dataset)} cubes for this, but {name}={batch_size} with {processes} processes "
+            f"needs at least {needed}; give {remedy}"
         )
 
 

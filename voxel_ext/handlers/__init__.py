@@ -21,9 +21,11 @@ from voxel_ext.handlers.progress import ProgressBarHandler
 from voxel_ext.handlers.reconstruction_file import ReconstructionFileHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
+from voxel_ext.handlers.shape_metrics import shape_metrics
 from voxel_ext.handlers.surface_report import SurfaceReportHandler
 from voxel_ext.handlers.target_animation import TargetAnimationHandler
 from voxel_ext.handlers.target_metrics import other_metrics, pick_metric, target_metrics
+from voxel_ext.handlers.vae_report import VAEReportHandler
 from voxel_ext.handlers.weights import load_trunk, load_weights, read_checkpoint, save_checkpoint
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
 from voxel_ext.handlers.worm_reconstruction import WormReconstructionHandler
@@ -52,6 +54,7 @@ __all__ = [
     "ResumableEarlyStopHandler",
     "SurfaceReportHandler",
     "TargetAnimationHandler",
+    "VAEReportHandler",
     "WormMatchingHandler",
     "WormReconstructionHandler",
     "WormReportHandler",
@@ -63,5 +66,6 @@ __all__ = [
     "read_history",
     "report_blockwise",
     "save_checkpoint",
+    "shape_metrics",
     "target_metrics",
 ]

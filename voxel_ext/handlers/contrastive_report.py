@@ -15,8 +15,8 @@ from ignite.engine import Engine
 from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
-from voxel_ext.data import ObjectDataset
 from voxel_ext.data.object_classes import UNKNOWN
+from voxel_ext.data.object_dataset import ObjectDataset
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
@@ -107,7 +107,7 @@ class ContrastiveReportHandler(ReportWriter):
     def _features(self, engine: Engine) -> NDArray[np.float32]:
         if self.encode is None:
             return predicted(engine, self.key).detach().float().cpu().numpy()
-        images = batch_value(engine.state.batch, "image").to(engine.state.device)
+        images = batch_value(engine.state.batch, "image").to(engine.state.device)  # type: ignore[attr-defined]
         owner = getattr(self.encode, "__self__", self.encode)
         with torch.no_grad(), eval_mode(*([owner] if isinstance(owner, torch.nn.Module) else [])):
             return self.encode(images).float().cpu().numpy()

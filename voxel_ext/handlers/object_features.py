@@ -102,11 +102,12 @@ class FeatureTableHandler:
 
     def _encode(self, engine: Engine) -> torch.Tensor:
         assert self.encode is not None
-        images = convert_to_tensor(batch_value(engine.state.batch, self.image_key), track_meta=False)
+        state: Any = engine.state
+        images = convert_to_tensor(batch_value(state.batch, self.image_key), track_meta=False)
         # the evaluator puts the network back into its former mode after each iteration
         owners = (getattr(engine, "network", None), getattr(self.encode, "__self__", self.encode))
         with torch.no_grad(), eval_mode(*(one for one in owners if isinstance(one, torch.nn.Module))):
-            return self.encode(images.to(engine.state.device))
+            return self.encode(images.to(state.device))
 
     def _write(self, _engine: Engine) -> None:
         if not self._ids:

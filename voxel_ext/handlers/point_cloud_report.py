@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.networks.utils import eval_mode
-from numpy.typing import NDArray
 
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
@@ -30,7 +28,7 @@ STEPS = 6
 
 class _Kept(NamedTuple):
     pair: CloudPair
-    code: NDArray[np.float32]
+    code: torch.Tensor
 
 
 class PointCloudReportHandler(ReportWriter):
@@ -99,7 +97,7 @@ class PointCloudReportHandler(ReportWriter):
         if known >= 0:
             lines.append(self.class_names[known] if self.class_names is not None else f"class {known}")
         lines.append(f"distance {distance:.3f}")
-        code = predicted(engine, "latent")[index].detach().float().cpu().numpy()
+        code = predicted(engine, "latent")[index].detach().float()
         return _Kept(CloudPair("\n".join(lines), points.numpy(), made.numpy()), code)
 
     def _write(self, engine: Engine) -> None:
@@ -120,13 +118,12 @@ class PointCloudReportHandler(ReportWriter):
 
     def _path(self, engine: Engine) -> str:
         """Draw the way between the two codes that are farthest apart."""
-        codes = np.stack([kept.code for kept in self._kept])
-        apart = np.linalg.norm(codes[:, None] - codes, axis=-1)
-        first, last = np.unravel_index(apart.argmax(), apart.shape)
-        share = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None]
-        way = torch.from_numpy((1 - share) * codes[first] + share * codes[last])
+        codes = torch.stack([kept.code for kept in self._kept])
+        first, last = divmod(int(torch.cdist(codes, codes).argmax()), len(codes))
+        share = torch.linspace(0, 1, STEPS, device=codes.device)[:, None]
+        way = torch.lerp(codes[first], codes[last], share)
         network: Any = getattr(engine, "network", None)
         with torch.no_grad(), eval_mode(*([network] if isinstance(network, torch.nn.Module) else [])):
-            clouds = self.decode(way.to(engine.state.device)).float().cpu().numpy()
+            clouds = self.decode(way).float().cpu().numpy()
         names = [self._kept[index].pair.name.rsplit("\n", 1)[0] for index in (first, last)]
         return cloud_path(list(clouds), names[0], names[1])

@@ -20,7 +20,7 @@ from voxel_ext.handlers.object_features import batch_column, check_alone, predic
 
 logger = logging.getLogger(__name__)
 
-DATASETS = {"volumes": np.dtype(np.float16), "points": np.dtype(np.float32)}
+DATASETS: dict[str, type[np.floating]] = {"volumes": np.float16, "points": np.float32}
 """What reconstructions are called, and their data type."""
 
 COLUMNS = ("chunk", "scale", "class")
@@ -118,7 +118,7 @@ class ReconstructionFileHandler:
         dtype = DATASETS[self.dataset]
         if not np.abs(values).max(initial=0) <= np.finfo(dtype).max:  # also where they are NaN
             raise InvalidInputError(
-                f"{self.key!r} has values that are not finite, or too large for {dtype}; the network diverged"
+                f"{self.key!r} has values that are not finite, or too large for {dtype.__name__}; the network diverged"
             )
         return values.astype(dtype)
 

@@ -11,7 +11,7 @@ from voxel_ext.losses.chamfer import nearest_points, pair_distance, paired_cloud
 
 
 def point_cloud_f_score(
-    prediction: torch.Tensor, target: torch.Tensor, threshold: float = 0.1, search: str = "chunked"
+    prediction: torch.Tensor, target: torch.Tensor, threshold: float = 0.05, search: str = "chunked"
 ) -> torch.Tensor:
     """Compute the F-score of point clouds (Tatarchenko et al. 2019, "What Do Single-view 3D Reconstruction Networks
     Learn?").
@@ -22,7 +22,7 @@ def point_cloud_f_score(
     Args:
         prediction: (B, N, 3).
         target: (B, M, 3).
-        threshold: distance, in units of the coordinates; 0.1 is a tenth of the radius of clouds in the unit sphere.
+        threshold: distance, in units of the coordinates; 0.05 is a twentieth of the radius of the unit sphere.
         search: see :class:`~voxel_ext.losses.chamfer.ChamferLoss`.
 
     Returns:

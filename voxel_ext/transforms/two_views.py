@@ -69,7 +69,8 @@ class TwoViewsd(Randomizable, Transform):
             self.set_random_state(int(own.generate_state(1)[0]))
         result = dict(data)
         for name in self.view_keys:
-            result[name] = apply_transform(self.transform, {self.key: data[self.key]}, map_items=False)[self.key]
+            view: Any = apply_transform(self.transform, {self.key: data[self.key]}, map_items=False)
+            result[name] = view[self.key]
         return result
 
 

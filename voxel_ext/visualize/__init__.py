@@ -5,8 +5,11 @@ are imported when a picture is made, not before.
 """
 
 from voxel_ext.visualize.animation import write_animation
+from voxel_ext.visualize.cluster_report import write_cluster_report
 from voxel_ext.visualize.curves import learning_curves
 from voxel_ext.visualize.labeled_projection import LabeledAnimal
+from voxel_ext.visualize.neuroglancer_view import view_in_neuroglancer
+from voxel_ext.visualize.object_thumbnails import object_thumbnails
 from voxel_ext.visualize.render import render_volume
 from voxel_ext.visualize.report import write_report
 from voxel_ext.visualize.scene import volume_scene
@@ -24,14 +27,17 @@ __all__ = [
     "learning_curves",
     "match_scene",
     "naming_scene",
+    "object_thumbnails",
     "render_volume",
     "slice_figure",
     "vector_colors",
     "vector_figure",
     "view_cells",
+    "view_in_neuroglancer",
     "volume_scene",
     "walk_frames",
     "write_animation",
+    "write_cluster_report",
     "write_report",
     "write_surface_report",
     "write_walk",

@@ -103,7 +103,7 @@ def feature_distributions(features: Mapping[str, ArrayLike], labels: ArrayLike, 
         _box_plot(axes, values[:, column], clusters, shown)
         plain_axes(axes, "", "")
         axes.set_title(
-            f"{short_name(names[column])}   η² {shares[column]:.2f}",
+            f"η² {shares[column]:.2f}  {short_name(names[column])}",
             color=colors.NEUTRAL, fontsize=9, loc="left", parse_math=False,
         )  # fmt: skip
         axes.tick_params(labelsize=8)
@@ -114,7 +114,7 @@ def feature_distributions(features: Mapping[str, ArrayLike], labels: ArrayLike, 
     )
 
 
-def short_name(name: str, length: int = 34) -> str:
+def short_name(name: str, length: int = 30) -> str:
     """Return the name of a feature, cut in its middle where it is longer than ``length`` characters."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
@@ -127,11 +127,13 @@ def _box_plot(axes: Any, values: NDArray[np.float64], clusters: NDArray[np.integ
     boxes = axes.boxplot(
         groups, whis=(5, 95), showfliers=False, patch_artist=True, widths=0.65,
         tick_labels=["noise" if number < 0 else str(number) for number in shown],
-        medianprops={"color": "white", "linewidth": 1.4},
+        medianprops={"color": "white", "linewidth": 1.2},
         whiskerprops={"color": colors.NEUTRAL}, capprops={"color": colors.NEUTRAL},
     )  # fmt: skip
     for patch, number in zip(boxes["boxes"], shown, strict=True):
-        patch.set(facecolor=NOISE_COLOR if number < 0 else palette[number], edgecolor="none")
+        color = NOISE_COLOR if number < 0 else palette[number]
+        # an edge wider than the white line of the median: a box without height is still seen
+        patch.set(facecolor=color, edgecolor=color, linewidth=2.6)
     if len(known) and known.min() > 0:
         low, high = np.percentile(known, (2, 98))
         if high / low > _LOGARITHMIC:

@@ -50,7 +50,7 @@ def member_pictures(
     figures = []
     for number, one in enumerate([members.medoid, *members.farthest]):
         role = "medoid" if number == 0 else f"farthest {number}"
-        url = jpeg_url(object_picture(volumes, placed[one], color) / np.float32(255))
+        url = jpeg_url(object_picture(volumes, placed[one], color).astype(np.float32) / np.float32(255))
         figures.append(
             f'<figure style="margin:0"><img src="{url}" alt="object {one}, {role}" style="border-radius:6px;'
             f'max-width:100%"><figcaption>{role}: object {one}</figcaption></figure>'
@@ -133,7 +133,7 @@ def medoid_scene(shapes: Sequence[ObjectShape], names: Sequence[str], palette: S
         graph.Scatter3d(x=x, y=y, z=z, mode="text", text=list(names), textfont=text, showlegend=False, hoverinfo="skip")
     )
     bar = round_length(0.5 * cell)
-    left, low = -0.45 * cell, float(y.min()) - 0.15 * cell
+    left, low = -0.45 * cell, float(y.min()) - 0.2 * cell
     traces.append(
         graph.Scatter3d(
             x=[left, left + bar], y=[low, low], z=[0, 0], mode="lines+text", text=["", f"{bar:g} nm"],
@@ -143,7 +143,8 @@ def medoid_scene(shapes: Sequence[ObjectShape], names: Sequence[str], palette: S
     )  # fmt: skip
     lines = math.ceil(len(shapes) / columns)
     label = f"rotatable 3D view of {len(shapes)} objects side by side"
-    return html_fragment(traces, _stage(columns, lines), div_id, False, label, min(760, 240 + 210 * lines))
+    layout = _stage(min(columns, len(shapes)), lines, cell)
+    return html_fragment(traces, layout, div_id, False, label, min(760, 160 + 240 * lines))
 
 
 def _aligned_mesh(shape: ObjectShape, max_vertices: int) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
@@ -154,20 +155,25 @@ def _aligned_mesh(shape: ObjectShape, max_vertices: int) -> tuple[NDArray[np.flo
     return (turned - (turned.min(axis=0) + turned.max(axis=0)) / 2).astype(np.float32), faces
 
 
-def _stage(columns: int, lines: int) -> dict[str, Any]:
-    """A dark stage without axes, seen from above."""
+def _stage(columns: int, lines: int, cell: float) -> dict[str, Any]:
+    """A dark stage without axes that holds all cells, of 1 unit each, seen from above."""
+    width, height, depth = columns + 0.1, lines + 0.35, 1.0
+    low = (-0.55, 0.5 - height, -0.5)
     hidden = {"visible": False, "showspikes": False}
-    away = 1.05 if columns > lines else 1.3
+    axes = {
+        f"{name}axis": {**hidden, "range": [start * cell, (start + length) * cell]}
+        for name, start, length in zip("xyz", low, (width, height, depth), strict=True)
+    }
+    # of the distance, what the camera sees to each side on a stage that is half again as wide as high
+    away = depth / 2 + max(height / 0.9, width / 1.35)
     return {
         "scene": {
-            "xaxis": hidden,
-            "yaxis": hidden,
-            "zaxis": hidden,
-            "aspectmode": "data",
-            "camera": {"eye": {"x": 0, "y": -0.35 * away, "z": 1.5 * away}, "up": {"x": 0, "y": 1, "z": 0}},
+            **axes,
+            "aspectmode": "manual",
+            "aspectratio": {"x": width, "y": height, "z": depth},
+            "camera": {"eye": {"x": 0, "y": -0.2 * away, "z": away}, "up": {"x": 0, "y": 1, "z": 0}},
         },
         "paper_bgcolor": colors.DARK,
-        "font": {"color": "#dbe4f3", "family": "system-ui, sans-serif"},
         "showlegend": False,
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         "template": None,

@@ -50,14 +50,16 @@ for (const root of document.querySelectorAll(".scatter")) {
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
     const radius = Math.max(1.6, Math.min(4.5, 110 / Math.sqrt(count)));
-    const color = colorOf(), later = [];
+    // circles of many points take too long, and look the same
+    const small = count > 5000, color = colorOf(), later = [];
     pen.globalAlpha = 0.85;
     for (let i = 0; i < count; i++) {
       px[i] = shown(i) ? (x[i] - view.x[0]) / (view.x[1] - view.x[0]) * width : NaN;
       py[i] = height - (y[i] - view.y[0]) / (view.y[1] - view.y[0]) * height;
       if (!(px[i] > -9 && px[i] < width + 9 && py[i] > -9 && py[i] < height + 9)) { px[i] = NaN; continue; }
       pen.fillStyle = color(i);
-      pen.beginPath(); pen.arc(px[i], py[i], radius, 0, 7); pen.fill();
+      if (small) pen.fillRect(px[i] - radius, py[i] - radius, 2 * radius, 2 * radius);
+      else { pen.beginPath(); pen.arc(px[i], py[i], radius, 0, 7); pen.fill(); }
       if (i === hovered || pins.has(i)) later.push(i);
     }
     pen.globalAlpha = 1;

@@ -94,7 +94,7 @@ def score_table(scores: Mapping[str, Any]) -> str:
     """Return a table of scores and of what they mean.
 
     Args:
-        scores: by name, numbers, lists of numbers, or mappings of these; others, and None, are passed over.
+        scores: by name, numbers or mappings of these; anything else is passed over.
 
     Returns:
         HTML; empty without scores.
@@ -121,9 +121,10 @@ def key_scores(objects: int, clusters: int, noise: int, scores: Mapping[str, Any
 
 
 def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of nested mappings with the path to each; a list gives its mean."""
+    """The numbers of nested mappings, with the path to each."""
     for name, value in scores.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}::")
         elif isinstance(value, Real) and not isinstance(value, bool):
-            yield f"{prefix}{name}", int(value) if name in _COUNTS and np.isfinite(float(value)) else float(value)
+            number = float(value)
+            yield f"{prefix}{name}", int(number) if name in _COUNTS and np.isfinite(number) else number

@@ -162,12 +162,14 @@ def _shifted(placed: PlacedObject, corner: NDArray[np.int64]) -> PlacedObject:
 
 
 def _context_box(placed: PlacedObject, volumes: ObjectVolumes) -> tuple[slice, slice, slice]:
-    """An object's box, widened along y and x for the image around it, inside the volume."""
+    """An object's box, widened along y and x to a square with a margin, inside the volume."""
     z, y, x = placed.box
-    _, height, width = (side * size for side, size in zip(placed.shape, volumes.voxel_size, strict=True))
+    extents = [side * size for side, size in zip(placed.shape[1:], volumes.voxel_size[1:], strict=True)]
     wide = []
-    for part, side, length in zip((y, x), volumes.labels.spatial_shape[1:], volumes.voxel_size[1:], strict=True):
-        margin = math.ceil(_CONTEXT * max(height, width) / length)
+    for part, extent, side, size in zip(
+        (y, x), extents, volumes.labels.spatial_shape[1:], volumes.voxel_size[1:], strict=True
+    ):
+        margin = math.ceil(((0.5 + _CONTEXT) * max(extents) - 0.5 * extent) / size)
         wide.append(slice(max(part.start - margin, 0), min(part.stop + margin, side)))
     return z, wide[0], wide[1]
 

@@ -15,6 +15,8 @@ from voxel_ext.visualize import colors
 from voxel_ext.visualize.viewer import data_url
 
 _REACH = 1.05
+_FLATTEST = 0.3  # lowest height of a panel over its width
+_WIDTH, _HEADING = 11.0, 0.35  # inches
 # the depth of points in the unit sphere is seen as their color
 _COLORS = "viridis"
 _VIEWS = ((0, 1, 2), (0, 2, 1))
@@ -46,17 +48,19 @@ def cloud_pairs(pairs: Sequence[CloudPair]) -> str:
     if not pairs:
         raise InvalidInputError("there are no point clouds to draw; expected at least one pair")
     columns = ("input", "reconstruction", "input, turned by 90°", "reconstruction, turned by 90°")
-    figure, axes = _grid(len(pairs), len(columns))
+    heights = [max(_height(pair.points), _height(pair.reconstruction)) for pair in pairs]
+    figure, axes = _grid(heights, len(columns), margin=1.1)
     for row, pair in enumerate(pairs):
         for column in range(len(columns)):
             cloud = (pair.points, pair.reconstruction)[column % 2]
-            _draw(axes[row, column], cloud, _VIEWS[column // 2])
+            _draw(axes[row, column], cloud, _VIEWS[column // 2], heights[row])
             if row == 0:
                 axes[row, column].set_title(columns[column], color=colors.NEUTRAL, fontsize=10)
-        axes[row, 0].set_ylabel(pair.name, color=colors.NEUTRAL, fontsize=8, parse_math=False)
+        label = {"rotation": 0, "ha": "right", "va": "center", "parse_math": False}
+        axes[row, 0].set_ylabel(pair.name, color=colors.NEUTRAL, fontsize=8, **label)
     caption = (
-        "The first stored axis (with aligned clouds the longest) runs to the right, the second upward, and in the turned "
-        "views the third; the color is the depth. Each is reconstructed from its code alone."
+        "The first stored axis (the longest one of aligned clouds) runs to the right, the second upward, and in the "
+        "turned views the third; the color is the depth. Each is reconstructed from its code alone."
     )
     names = "; ".join(pair.name.replace("\n", ", ") for pair in pairs)
     return _element(figure, f"Point clouds of {names}", caption)
@@ -79,36 +83,49 @@ def cloud_path(clouds: Sequence[ArrayLike], first: str, last: str) -> str:
     """
     if len(clouds) < 2:
         raise InvalidInputError(f"{len(clouds)} point clouds make no path; expected at least two")
-    figure, axes = _grid(1, len(clouds))
+    height = max(map(_height, clouds))
+    figure, axes = _grid([height], len(clouds), margin=0.0)
     for column, cloud in enumerate(clouds):
-        _draw(axes[0, column], cloud, _VIEWS[0])
+        _draw(axes[0, column], cloud, _VIEWS[0], height)
         axes[0, column].set_title(f"{column / (len(clouds) - 1):.0%}", color=colors.NEUTRAL, fontsize=9)
     names = [name.replace("\n", ", ") for name in (first, last)]
     caption = f"Reconstructions of codes on the straight line from {names[0]} (left) to {names[1]} (right)."
     return _element(figure, f"Interpolation from {names[0]} to {names[1]}", caption)
 
 
-def _grid(rows: int, columns: int) -> tuple[Any, Any]:
+def _height(cloud: ArrayLike) -> float:
+    """Return the height over the width of a panel that holds a cloud: aligned ones are longest to the right."""
+    points = np.asarray(cloud, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points):
+        raise InvalidInputError(f"a point cloud has shape {points.shape}; expected (P, 3) with at least one point")
+    reach = np.abs(points[:, 1:]).max(initial=0, where=np.isfinite(points[:, 1:])) + _REACH - 1
+    return float(np.clip(reach, _FLATTEST, _REACH)) / _REACH
+
+
+def _grid(heights: Sequence[float], columns: int, margin: float) -> tuple[Any, Any]:
+    """Make rows of panels below a line of headings, with a margin at the left, in inches."""
     figure_type: Any = require("matplotlib.figure", extra="viz").Figure
     agg: Any = require("matplotlib.backends.backend_agg", extra="viz").FigureCanvasAgg
-    side = 11 / columns
-    figure = figure_type(
-        figsize=(11, side * (0.62 if columns == 4 else 1) * rows + 0.4), dpi=100, layout="constrained", facecolor="none"
-    )
+    # margins by hand: a layout engine takes seconds for so many panels
+    height = (_WIDTH - margin) / columns * sum(heights) + _HEADING
+    figure = figure_type(figsize=(_WIDTH, height), dpi=100, facecolor="none")
     agg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    places = {
+        "left": margin / _WIDTH, "right": 1, "bottom": 0, "top": 1 - _HEADING / height,
+        "wspace": 0, "hspace": 0, "height_ratios": heights,
+    }  # fmt: skip
+    return figure, figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=places)
 
 
-def _draw(panel: Any, cloud: ArrayLike, view: tuple[int, int, int]) -> None:
+def _draw(panel: Any, cloud: ArrayLike, view: tuple[int, int, int], height: float) -> None:
     points = np.asarray(cloud, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise InvalidInputError(f"a point cloud has shape {points.shape}; expected (P, 3)")
     across, up, depth = (points[:, axis] for axis in view)
     order = np.argsort(depth)  # the nearest last, on top
     panel.scatter(
         across[order], up[order], c=depth[order], s=3, cmap=_COLORS, vmin=-0.5, vmax=0.5, linewidths=0, rasterized=True
     )
-    panel.set(xlim=(-_REACH, _REACH), ylim=(-_REACH * 0.62, _REACH * 0.62), xticks=[], yticks=[], aspect="equal")
+    top = _REACH * height
+    panel.set(xlim=(-_REACH, _REACH), ylim=(-top, top), xticks=[], yticks=[], aspect="equal")
     panel.set_facecolor("none")
     panel.spines[:].set_visible(False)
 

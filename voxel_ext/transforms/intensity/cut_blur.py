@@ -42,7 +42,8 @@ def cut_blur(img: NdarrayOrTensor, box: Box, factor: float) -> NdarrayOrTensor:
     if tensor.dim() != 4:
         raise InvalidInputError(f"an image of shape {tuple(tensor.shape)} cannot be blurred; expected (C, D, H, W)")
     sizes = [int(size) for size in tensor.shape[1:]]
-    small = torch.nn.functional.adaptive_avg_pool3d(tensor[None], [math.ceil(size / factor) for size in sizes])
+    z, y, x = (math.ceil(size / factor) for size in sizes)
+    small = torch.nn.functional.adaptive_avg_pool3d(tensor[None], (z, y, x))
     low = torch.nn.functional.interpolate(small, sizes, mode="trilinear", align_corners=False)[0]
     result = tensor.clone()
     result[:, *box] = low[:, *box]
