@@ -32,7 +32,7 @@ def train(folder: Path, dataset: Path | str, *overlays: str, run_id: str = "trai
 def evaluate(folder: Path, dataset: Path | str, *overlays: str, **override: Any) -> Path:
     """Run ``evaluating``; return the folder of its results."""
     settings = TINY | places(folder) | {"dataset_dir": str(dataset), "bundle_root": str(FOLDER)}
-    settings |= {"output_dir": f"{folder}/evaluation"} | override
+    settings |= {"output_dir": f"{folder}/evaluation", "max_report_objects": 2} | override
     run_command("evaluating", configs(BUNDLE, "train", *overlays, "evaluate"), **settings)
     return Path(settings["output_dir"])
 
@@ -41,7 +41,7 @@ def infer(folder: Path, dataset: Path | str, *overlays: str, **override: Any) ->
     """Run ``inference``; return the folder of its results."""
     settings = NETWORK | places(folder) | {"dataset_dir": str(dataset), "bundle_root": str(FOLDER)}
     settings.pop("log_path")
-    settings |= override
+    settings |= {"max_report_objects": 2} | override
     run_command("inference", configs(BUNDLE, "inference", *overlays), **settings)
     return Path(settings["output_dir"])
 

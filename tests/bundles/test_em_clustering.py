@@ -122,7 +122,7 @@ def test_from_the_shell(tables, tmp_path, place):
     command = ["monai.bundle", "run", "clustering", "--config_file", config, *options(tables, tmp_path / "out")]
     if place == "elsewhere":
         command += ["--bundle_root", str(FOLDER)]
-    done = shell(command, FOLDER if place == "bundle" else tmp_path)
+    done = shell(command, FOLDER if place == "bundle" else tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "out" / "clusters.tif").is_file()
     found = json.loads((tmp_path / "out" / "scores.json").read_text())

@@ -9,11 +9,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, reason, unmet_properties
+from bundle_commands import configs, reason, shell, unmet_properties
 from em_contrastive_commands import (
     BUNDLE,
     FOLDER,
     NETWORK,
+    TINY,
     VOLUME,
     evaluate,
     infer,
@@ -123,7 +124,7 @@ def test_resumed_training_equals_an_unbroken_one(trained, dataset, tmp_path):
 
 
 def test_evaluation_repeats_the_best_validation(trained, dataset):
-    output = evaluate(trained, dataset, average_turns=False)
+    output = evaluate(trained, dataset, average_turns=False, max_report_objects=6)
     rows = {name: float(value) for name, value in csv.reader((output / "metrics.csv").read_text().splitlines())}
     best = max(history(trained), key=lambda row: (row["knn_accuracy"], -row["epoch"]))
     for name in ("val_loss", "knn_accuracy", "output_spread"):
@@ -197,6 +198,19 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
     assert (output / "features" / "clf.h5").is_file()
 
 
+def test_two_processes_train(dataset, tmp_path):
+    given = TINY | places(tmp_path) | {"dataset_dir": dataset, "epochs": 1, "scale_learning_rate": True}
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
+    files = "['configs/train.json','configs/multi_gpu_train.json']"
+    done = shell([*command, "--config_file", files, *options], FOLDER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = history(tmp_path)
+    assert row["learning_rate"] == pytest.approx(0.001 * 8 / 256)
+    assert np.isfinite([row["val_loss"], row["knn_accuracy"], row["output_spread"]]).all()
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
 def test_network_in_and_out_agree_with_the_metadata():
     train_file, metadata = configs(BUNDLE, "train", "metadata")
     verify_net_in_out("feature_network", config_file=train_file, meta_file=metadata, device="cpu")
@@ -217,7 +231,6 @@ def test_inference_and_training_build_the_same_network():
 
 def test_required_properties_are_there(dataset, trained):
     settings = NETWORK | {"bundle_root": str(FOLDER), "batch_size": 4} | places(trained)
-    settings.pop("log_path")
     assert unmet_properties(BUNDLE, dataset, dataset, **settings) == {"train": [], "inference": []}
 
 
@@ -256,4 +269,4 @@ def test_bad_folders_and_checkpoints(trained, dataset, tmp_path):
     assert "another architecture" in reason(infer, trained, dataset, width=0.125, output_dir=str(tmp_path))
     assert "'texture'" in reason(prepare, tmp_path / "data", contents="texture")
     assert "'files'" in reason(prepare, tmp_path / "data", source="files")
-    assert "labels" in reason(prepare, tmp_path / "data", source="volumes")
+    assert "/nowhere.h5" in reason(prepare, tmp_path / "data", source="volumes", labels="/nowhere.h5")

@@ -183,7 +183,7 @@ def test_required_properties_are_there(dataset, trained):
     [
         ({"points": 97}, ["97", "1 to 96"]),
         ({"val_points": 97}, ["96 points", "97"]),
-        ({"train_fraction": 1.5}, ["train_fraction=1.5"]),
+        ({"validation_fraction": 1.5}, ["validation_fraction=1.5"]),
         ({"loss_name": "l1"}, ["'l1'", "'chamfer'", "'earth_mover'"]),
         ({"loss_name": "earth_mover"}, ["as many points", "sinkhorn"]),
         ({"decoder": "cnn"}, ["'cnn'", "'mlp'", "'folding'"]),

@@ -117,9 +117,8 @@ def test_names_of_slices_are_in_their_order(tmp_path, monkeypatch):
         assert np.array_equal(open_volume(target).read(WHOLE)[0], many)
 
 
-@pytest.mark.parametrize("path", ["a.h5", "a.nii.gz", "slices"])
-def test_workers_write_the_same(tmp_path, path):
-    kept = []
+def test_workers_write_the_same(tmp_path):
+    kept, path = [], "a.h5"
     for name, scheduler in (("one", None), ("two", block_scheduler(num_workers=1))):
         relabel_volume(source(tmp_path), IDS, clusters(25), tmp_path / name / path, scheduler=scheduler, progress=False)
         kept.append([f.read_bytes() for f in sorted((tmp_path / name).rglob("*")) if f.is_file()])

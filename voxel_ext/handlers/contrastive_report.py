@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 NEIGHBORS = 5
 PAIRS = 8
+_CURVES = {"knn_accuracy": "val_knn_accuracy", "output_spread": "val_output_spread"}  # beside each other, from 0 to 1
+_NO_CURVES = ("val_agreement", "output_std", "seconds")  # the loss turned over, the spread in other units, the time
 
 
 class ContrastiveReportHandler(ReportWriter):
@@ -124,6 +126,15 @@ class ContrastiveReportHandler(ReportWriter):
         )
         logger.info("report: %s", self.path)
         self._start()
+
+    def _listed(self) -> dict[str, Any]:
+        """Arguments of every page, with the curves that tell something new."""
+        listed = super()._listed()
+        rows = [
+            {_CURVES.get(name, name): value for name, value in row.items() if name not in _NO_CURVES}
+            for row in listed["history"]
+        ]
+        return {**listed, "history": rows}
 
     def _sections(self) -> list[tuple[str, str]]:
         sections = []

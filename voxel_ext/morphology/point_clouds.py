@@ -134,7 +134,7 @@ def normalize_points(points: ArrayLike) -> tuple[np.ndarray, np.ndarray, float]:
     Raises:
         InvalidInputError: the shape is another, a coordinate is not finite, or all points are the same.
     """
-    points = _checked_points(points)
+    points = checked_points(points)
     center = points.mean(axis=0, dtype=np.float64)
     centered = points - center
     scale = float(np.sqrt(np.square(centered).sum(1).max()))
@@ -159,7 +159,7 @@ def farthest_points(points: ArrayLike, count: int, first: int = 0) -> np.ndarray
         InvalidInputError: the shape is another, a coordinate is not finite, ``count`` is not in [1, P], or ``first``
             not in [0, P).
     """
-    points = _checked_points(points)
+    points = checked_points(points)
     _check_count(count)
     if count > len(points) or not 0 <= first < len(points):
         raise InvalidInputError(
@@ -260,7 +260,7 @@ def _as_surface(mask_or_mesh: Any, voxel_size: Sequence[float]) -> Surface:
         return object_surface(mask_or_mesh, voxel_size)
     if tuple(voxel_size) != (1, 1, 1):
         raise InvalidInputError(f"voxel_size={voxel_size!r} is that of a mask; a mesh is in nm already: leave it out")
-    vertices, faces = _checked_points(mesh[0], "vertices").astype(float), np.asarray(mesh[1])
+    vertices, faces = checked_points(mesh[0], "vertices").astype(float), np.asarray(mesh[1])
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "ui" or not len(faces):
         raise InvalidInputError(f"the faces have shape {faces.shape} and type {faces.dtype}; expected (F, 3), integers")
     if faces.min() < 0 or faces.max() >= len(vertices):
@@ -270,8 +270,16 @@ def _as_surface(mask_or_mesh: Any, voxel_size: Sequence[float]) -> Surface:
     return Surface(vertices, faces)
 
 
-def _checked_points(points: ArrayLike, name: str = "points") -> np.ndarray:
-    """Return points as a floating array (P, 3)."""
+def checked_points(points: ArrayLike, name: str = "points") -> np.ndarray:
+    """Return points as a floating array (P, 3): float32 as it is, others as float64.
+
+    Args:
+        points: (P, 3), at least one.
+        name: what they are, for messages.
+
+    Raises:
+        InvalidInputError: another shape, no numbers, or some that are not finite.
+    """
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or points.dtype.kind not in "fui":
         raise InvalidInputError(

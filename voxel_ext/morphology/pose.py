@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.morphology.point_clouds import _checked_points
+from voxel_ext.morphology.point_clouds import checked_points
 
 _VANISHES = 1e-6  # a skewness below this is rounding
 
@@ -30,7 +30,7 @@ def principal_frame(points: ArrayLike, weights: ArrayLike | None = None) -> NDAr
     Raises:
         InvalidInputError: a shape is another, a number is not finite, or the weights are negative or all 0.
     """
-    points = _checked_points(points).astype(np.float64)
+    points = checked_points(points).astype(np.float64)
     share = _checked_weights(weights, len(points))
     centered = points - share @ points
     variance, vectors = np.linalg.eigh((centered * share[:, None]).T @ centered)
@@ -58,7 +58,7 @@ def align_points(points: ArrayLike, center: ArrayLike | None = None) -> NDArray[
     Raises:
         InvalidInputError: a shape is another, or a number is not finite.
     """
-    points = _checked_points(points).astype(np.float64)
+    points = checked_points(points).astype(np.float64)
     origin = points.mean(axis=0) if center is None else np.asarray(center, float)
     if origin.shape != (3,) or not np.isfinite(origin).all():
         raise InvalidInputError(f"center={center!r} is not valid; expected three numbers (z, y, x), in nm")
