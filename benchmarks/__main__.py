@@ -23,6 +23,7 @@ NAMES = (
     "blockwise",
     "object_statistics",
     "object_features",
+    "emanalysis",
     "chamfer",
 )
 
@@ -71,6 +72,11 @@ def main() -> None:
         "--original-worm",
         metavar="DIR",
         help="a checkout of the original MA_FeatureLearning repository; group_convolution is then raced against it",
+    )
+    parser.add_argument(
+        "--original-emanalysis",
+        metavar="DIR",
+        help="a checkout of frommwonderland/EManalysis; emanalysis is the race against it",
     )
     _add_3dunet_options(parser)
     parser.add_argument(
