@@ -89,6 +89,11 @@ def test_misspelt_options_are_refused(tmp_path):
 
 def test_settings_of_the_training_go_into_the_report(tmp_path, caplog):
     assert run_settings(tmp_path, {"gamma": 1}) == {"gamma": 1}
+    trained = '{"align": true, "decoder": "mlp", "stem_stride": 2, "f_score_threshold": 1}'
+    (tmp_path / "settings.json").write_text(trained)
+    with caplog.at_level("WARNING"):
+        run_settings(tmp_path, {"align": False, "decoder": "folding", "stem_stride": 1, "f_score_threshold": 2})
+    assert [record.args[0] for record in caplog.records] == ["align", "decoder", "stem_stride"]
     (tmp_path / "settings.json").write_text('{"gamma": 0.5, "epochs": 3}')
     with caplog.at_level("WARNING"):
         found = run_settings(tmp_path, {"gamma": 1, "epochs": 100})

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voxel_ext.errors import VoxelExtError
 from voxel_ext.workflow import root_cause
@@ -53,6 +54,30 @@ def shell(command: list[str], folder: Path, timeout: float = 300) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
     )
+
+
+def train_on_two_processes(bundle: str, **settings: Any) -> None:
+    """Train from the shell with two processes; it must succeed."""
+    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
+    files = "['configs/train.json','configs/multi_gpu_train.json']"
+    done = shell([*command, "--config_file", files, *options], ROOT / "bundles" / bundle)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def network_settings(bundle: str, config: str, *left_out: str) -> dict[str, Any]:
+    """What a config of a bundle builds the network with, without some settings."""
+    parser = ConfigParser()
+    parser.read_config(configs(bundle, config))
+    names = [name for name in parser["network_def"] if name not in left_out]
+    return {name: parser.get_parsed_content(f"network_def#{name}") for name in names}
+
+
+def scalars(log_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """What a training logged to TensorBoard: step and value by name."""
+    events = EventAccumulator(str(log_dir))
+    events.Reload()
+    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 def kill_training(bundle: str, options: list[str], checkpoint: Path) -> None:

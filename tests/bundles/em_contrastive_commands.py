@@ -10,7 +10,8 @@ BUNDLE = "em_contrastive"
 FOLDER = ROOT / "bundles" / BUNDLE
 VOLUME = {"synthetic_size": [72, 112, 112], "synthetic_objects": 18, "size": 16}
 NETWORK = {"width": 0.0625, "projector_size": 16, "predictor_size": 8}
-TINY = NETWORK | {"epochs": 2, "batch_size": 4, "warmup_epochs": 0}
+CUBES = {"size": 16}
+TINY = NETWORK | CUBES | {"epochs": 2, "batch_size": 4, "warmup_epochs": 0}
 
 
 def places(folder: Path) -> dict[str, str]:
@@ -39,7 +40,7 @@ def evaluate(folder: Path, dataset: Path | str, *overlays: str, **override: Any)
 
 def infer(folder: Path, dataset: Path | str, *overlays: str, **override: Any) -> Path:
     """Run ``inference``; return the folder of its results."""
-    settings = NETWORK | places(folder) | {"dataset_dir": str(dataset), "bundle_root": str(FOLDER)}
+    settings = NETWORK | CUBES | places(folder) | {"dataset_dir": str(dataset), "bundle_root": str(FOLDER)}
     settings.pop("log_path")
     settings |= {"max_report_objects": 2} | override
     run_command("inference", configs(BUNDLE, "inference", *overlays), **settings)

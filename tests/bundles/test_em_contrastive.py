@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, reason, shell, unmet_properties
+from bundle_commands import configs, network_settings, reason, train_on_two_processes, unmet_properties
 from em_contrastive_commands import (
     BUNDLE,
+    CUBES,
     FOLDER,
     NETWORK,
     TINY,
@@ -24,7 +25,7 @@ from em_contrastive_commands import (
     tiny_training,
     train,
 )
-from monai.bundle import ConfigParser, verify_net_in_out
+from monai.bundle import verify_net_in_out
 
 from voxel_ext.data import ObjectDataset, read_features
 from voxel_ext.engines import FeatureNetwork
@@ -108,7 +109,8 @@ def test_training_leaves_weights_history_and_settings(trained):
     assert rows[-1]["val_agreement"] == pytest.approx(-rows[-1]["val_loss"])
     settings = json.loads((trained / "models" / "settings.json").read_text())
     assert settings["variant"] == "simclr"
-    assert settings["key_metric_name"] == "knn_accuracy"
+    assert settings["key_metric_name"] == "val_agreement"
+    assert (settings["size"], settings["align"]) == (16, False)
     assert list((trained / "runs" / BUNDLE).glob("events.out.tfevents*"))
     assert (trained / "models" / "checkpoint_last.pt").is_file()
 
@@ -126,7 +128,7 @@ def test_resumed_training_equals_an_unbroken_one(trained, dataset, tmp_path):
 def test_evaluation_repeats_the_best_validation(trained, dataset):
     output = evaluate(trained, dataset, average_turns=False, max_report_objects=6)
     rows = {name: float(value) for name, value in csv.reader((output / "metrics.csv").read_text().splitlines())}
-    best = max(history(trained), key=lambda row: (row["knn_accuracy"], -row["epoch"]))
+    best = max(history(trained), key=lambda row: row["val_agreement"])
     for name in ("val_loss", "knn_accuracy", "output_spread"):
         assert rows[name] == pytest.approx(best[name], rel=1e-4)
     report = (output / "report.html").read_text()
@@ -170,6 +172,18 @@ def test_objects_without_classes(changed, tmp_path, caplog):
     output = evaluate(tmp_path, dataset)
     assert "Classes are known of too few objects" in (output / "report.html").read_text()
     infer(tmp_path, dataset)
+    message = reason(train, tmp_path / "by_classes", dataset, key_metric_name="knn_accuracy")
+    assert "key_metric_name='knn_accuracy'" in message
+    assert "'val_agreement'" in message
+
+
+def test_the_best_epoch_by_the_accuracy_of_neighbors(trained, dataset, tmp_path):
+    train(tmp_path, dataset, key_metric_name="knn_accuracy")
+    assert history(tmp_path) == [
+        row | {"seconds": own["seconds"]} for row, own in zip(history(trained), history(tmp_path), strict=True)
+    ]
+    best = max(history(tmp_path), key=lambda row: row["knn_accuracy"])
+    assert read_checkpoint(tmp_path / "models" / "checkpoint_last.pt")["best_metric"] == best["knn_accuracy"]
 
 
 def test_simsiam(dataset, tmp_path):
@@ -200,11 +214,7 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
 
 def test_two_processes_train(dataset, tmp_path):
     given = TINY | places(tmp_path) | {"dataset_dir": dataset, "epochs": 1, "scale_learning_rate": True}
-    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    done = shell([*command, "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **given)
     (row,) = history(tmp_path)
     assert row["learning_rate"] == pytest.approx(0.001 * 8 / 256)
     assert np.isfinite([row["val_loss"], row["knn_accuracy"], row["output_spread"]]).all()
@@ -219,18 +229,12 @@ def test_network_in_and_out_agree_with_the_metadata():
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        defined.append(
-            {k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"] if k != "_target_"}
-        )
-    assert defined[0] == defined[1]
+    train_settings, own = (network_settings(BUNDLE, name) for name in ("train", "inference"))
+    assert train_settings == own
 
 
 def test_required_properties_are_there(dataset, trained):
-    settings = NETWORK | {"bundle_root": str(FOLDER), "batch_size": 4} | places(trained)
+    settings = NETWORK | CUBES | {"bundle_root": str(FOLDER), "batch_size": 4} | places(trained)
     assert unmet_properties(BUNDLE, dataset, dataset, **settings) == {"train": [], "inference": []}
 
 
@@ -241,7 +245,11 @@ def test_required_properties_are_there(dataset, trained):
         ({"batch_size": 1}, ["batch_size=1", "at least 2"]),
         ({"batch_size": 64}, ["13 cubes", "batch_size=64"]),
         ({"val_batch_size": 1}, ["val_batch_size=1"]),
-        ({"in_channels": 2}, ["in_channels=2", "set in_channels to 1"]),
+        ({"contents": "both"}, ["contents='both'", "contents='mask'"]),
+        ({"contents": "masked_image"}, ["contents='masked_image'", "contents='mask'"]),
+        ({"size": 32}, ["size=32", "size=16"]),
+        ({"key_metric_name": "val_los"}, ["key_metric_name='val_los'", "'val_agreement'", "'knn_accuracy'"]),
+        ({"max_params": 10}, ["max_params", "10"]),
         ({"variant": "byol"}, ["'byol'", "'simsiam'", "'simclr'"]),
         ({"encoder": "resnet19"}, ["'resnet19'", "'resnet18'"]),
         ({"rotation": "some"}, ["'some'", "'cube'"]),
@@ -250,7 +258,7 @@ def test_required_properties_are_there(dataset, trained):
         ({"lr_scheduler_name": "plateau"}, ["'plateau'", "'cosine'"]),
         ({"temperature": 0}, ["temperature=0"]),
         ({"knn_neighbors": 0}, ["k=0"]),
-        ({"train_fraction": 1.0}, ["train_fraction=1.0"]),
+        ({"validation_fraction": 1.0}, ["validation_fraction=1.0"]),
     ],
 )
 def test_bad_settings(dataset, tmp_path, setting, words):
@@ -260,13 +268,15 @@ def test_bad_settings(dataset, tmp_path, setting, words):
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_bad_folders_and_checkpoints(trained, dataset, tmp_path):
+def test_bad_folders_and_checkpoints(trained, dataset, tmp_path, caplog):
     (tmp_path / "empty").mkdir()
     assert "is empty" in reason(train, tmp_path, tmp_path / "empty")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("no objects")
     assert "objects.h5" in reason(train, tmp_path, tmp_path / "other")
     assert "another architecture" in reason(infer, trained, dataset, width=0.125, output_dir=str(tmp_path))
+    assert "width was 0.0625 in training, is now 0.125" in caplog.text
     assert "'texture'" in reason(prepare, tmp_path / "data", contents="texture")
     assert "'files'" in reason(prepare, tmp_path / "data", source="files")
     assert "/nowhere.h5" in reason(prepare, tmp_path / "data", source="volumes", labels="/nowhere.h5")
+    assert "set labels" in reason(prepare, tmp_path / "data", source="volumes")

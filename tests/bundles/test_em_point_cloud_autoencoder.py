@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, reason, shell, unmet_properties
+from bundle_commands import configs, network_settings, reason, scalars, train_on_two_processes, unmet_properties
 from em_points_commands import BUNDLE, FOLDER, NETWORK, TINY, VOLUME, history, infer, places, prepare, train
 from monai.bundle import ConfigParser
 
@@ -107,6 +107,13 @@ def test_resumed_training_equals_an_unbroken_one(trained, dataset, tmp_path):
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+def test_the_weight_of_the_divergence_rises(dataset, tmp_path):
+    train(tmp_path, dataset, "variants/variational", epochs=3, beta=0.5, beta_warmup_epochs=2)
+    logged = scalars(tmp_path / "runs" / BUNDLE)
+    assert logged["current_beta"] == [(1, 0.0), (2, 0.25), (3, 0.5)]
+    assert [step for step, _ in logged["train_kl_loss"]] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("variant", ["folding", "variational", "published"])
 def test_variants(dataset, tmp_path, variant):
     options = {"batch_size": 1} if variant == "published" else {"input_transform": True}
@@ -154,23 +161,15 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
 
 def test_two_processes_train(dataset, tmp_path):
     given = TINY | places(tmp_path) | {"dataset_dir": dataset, "epochs": 1}
-    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    done = shell([*command, "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **given)
     (row,) = history(tmp_path)
     assert np.isfinite(row["val_f_score"])
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        defined.append({k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"]})
-    assert defined[0] == defined[1]
+    train_settings, own = (network_settings(BUNDLE, name) for name in ("train", "inference"))
+    assert train_settings == own
 
 
 def test_required_properties_are_there(dataset, trained):
@@ -190,6 +189,7 @@ def test_required_properties_are_there(dataset, trained):
         ({"latent_size": 0}, ["latent_size"]),
         ({"variational": "maybe"}, ["variational='maybe'"]),
         ({"beta": -1}, ["beta=-1"]),
+        ({"beta_warmup": "steep"}, ["'steep'", "'cyclic'"]),
         ({"f_score_threshold": 0}, ["threshold=0"]),
         ({"lr_scheduler_name": "plateau"}, ["'plateau'", "'cosine'"]),
         ({"max_params": 10}, ["max_params", "10"]),
@@ -220,6 +220,7 @@ def test_bad_folders_and_files(dataset, tmp_path):
     [
         ({"source": "volume"}, ["source='volume'", "'volumes'"]),
         ({"source": "volumes", "labels": "/nowhere.zarr"}, ["/nowhere.zarr"]),
+        ({"source": "volumes"}, ["labels=''", "set labels"]),
         ({"method": "grid"}, ["method='grid'", "'uniform'"]),
         ({"points": 1}, ["points=1"]),
         ({"align": "perhaps"}, ["align='perhaps'"]),
@@ -237,7 +238,8 @@ def test_other_settings_do_not_replace_prepared_data(dataset):
     assert (dataset / "points.h5").read_bytes() == before
 
 
-def test_inference_with_another_architecture_or_without_training(trained, dataset, tmp_path):
+def test_inference_with_another_architecture_or_without_training(trained, dataset, tmp_path, caplog):
     assert "another architecture" in reason(lambda: infer(trained, dataset, latent_size=5))
+    assert "latent_size was 4 in training, is now 5" in caplog.text
     assert "model.pt" in reason(lambda: infer(tmp_path, dataset))
     assert "max_report_objects=-1" in reason(lambda: infer(trained, dataset, max_report_objects=-1))

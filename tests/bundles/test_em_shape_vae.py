@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, reason, shell, unmet_properties
+from bundle_commands import ROOT, configs, network_settings, reason, scalars, train_on_two_processes, unmet_properties
 from em_vae_commands import BUNDLE, FOLDER, NETWORK, TINY, evaluate, infer, places, prepare, train
 from monai.bundle import ConfigParser
 
@@ -69,7 +69,10 @@ def test_training_leaves_weights_history_and_settings(trained):
     settings = json.loads((trained / "models" / "settings.json").read_text())
     assert settings["filters"] == [2, 4]
     assert settings["contents"] == "mask"
-    assert list((trained / "runs" / BUNDLE).glob("events.out.tfevents*"))
+    logged = scalars(trained / "runs" / BUNDLE)
+    assert logged["current_beta"] == [(1, 0.0), (2, pytest.approx(5e-5))]
+    for name in ("train_reconstruction_loss", "train_kl_loss", "learning_rate", "val_ssim"):
+        assert [step for step, _ in logged[name]] == [1, 2]
     assert (trained / "models" / "checkpoint_last.pt").is_file()
 
 
@@ -128,6 +131,22 @@ def test_parts_of_large_objects_are_averaged(trained, tmp_path):
     np.testing.assert_allclose(rows, codes[np.flatnonzero(np.diff(objects.ids, prepend=0))], atol=1e-4)
 
 
+def test_objects_turned_otherwise_than_in_training(trained, dataset, tmp_path, caplog):
+    data = prepare(tmp_path, source="volumes", labels=f"{dataset}/volume/labels.zarr", align=False)
+    infer(trained, data, output_dir=f"{tmp_path}/out")
+    assert "align was True in training, is now False" in caplog.text
+    caplog.clear()
+    infer(trained, dataset, output_dir=f"{tmp_path}/out")
+    assert "in training" not in caplog.text
+
+
+def test_own_settings_of_the_default_data_are_kept(dataset, tmp_path):
+    prepared = tmp_path / "data"
+    prepare(prepared)
+    train(tmp_path, "", prepared_dir=str(prepared), epochs=1)
+    np.testing.assert_array_equal(images(prepared / "objects.h5"), images(dataset / "objects.h5"))
+
+
 def test_resumed_training_equals_an_unbroken_one(dataset, tmp_path):
     train(tmp_path, dataset, epochs=1, lr_scheduler_name="plateau")
     train(tmp_path, dataset, resume=True, lr_scheduler_name="plateau")
@@ -179,25 +198,15 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
 
 def test_two_processes_train(dataset, tmp_path):
     given = TINY | places(tmp_path) | {"dataset_dir": dataset, "log_path": tmp_path / "runs", "epochs": 1}
-    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    done = shell([*command, "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **given)
     (row,) = history(tmp_path)
     assert np.isfinite(row["val_ssim"])
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        defined.append(
-            {k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"] if k != "_target_"}
-        )
-    assert defined[0] == defined[1]
+    train_settings, own = (network_settings(BUNDLE, name) for name in ("train", "inference"))
+    assert train_settings == own
 
 
 def test_network_in_and_out_agree_with_the_metadata():
@@ -242,12 +251,13 @@ def test_bad_settings(dataset, tmp_path, setting, words):
     assert not list((tmp_path / "models").glob("*.pt"))
 
 
-def test_data_that_cannot_be_used(trained, dataset, tmp_path):
+def test_data_that_cannot_be_used(trained, dataset, tmp_path, caplog):
     (tmp_path / "empty").mkdir()
     assert "is empty" in reason(lambda: infer(trained, tmp_path / "empty"))
     assert "objects.h5" in reason(lambda: infer(trained, dataset / "volume"))
     assert "size=24" in reason(lambda: infer(trained, dataset, size=24))
     assert "another architecture" in reason(lambda: infer(trained, dataset, latent_size=4))
+    assert "latent_size was 3 in training, is now 4" in caplog.text
     assert "no checkpoint" in reason(lambda: infer(tmp_path / "untrained", dataset))
     assert "volume" not in [path.name for path in trained.iterdir()]
 
@@ -258,6 +268,7 @@ def test_data_that_cannot_be_used(trained, dataset, tmp_path):
         ({"source": "files"}, ["source='files'", "'volumes'"]),
         ({"contents": "masks"}, ["contents='masks'"]),
         ({"source": "volumes", "labels": "/nowhere/labels.zarr"}, ["/nowhere/labels.zarr"]),
+        ({"source": "volumes"}, ["labels=''", "set labels"]),
         ({"bounds": [10**9, None]}, ["bounds"]),
     ],
 )

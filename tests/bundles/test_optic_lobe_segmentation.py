@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, kill_training, run_command, shell, unmet_properties
+from bundle_commands import ROOT, configs, kill_training, network_settings, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from optic_lobe_commands import BUNDLE, FOLDER, TINY, TINY_2D, infer, places, train
 
@@ -233,14 +233,8 @@ def test_required_properties_are_there(dataset, trained):
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        defined.append(
-            {k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"] if k != "_target_"}
-        )
-    assert defined[0] == defined[1]
+    train_settings, own = (network_settings(BUNDLE, name) for name in ("train", "inference"))
+    assert train_settings == own
 
 
 @pytest.mark.skipif(not NUCLEI.is_file(), reason="the nuclei volume is not beside the project")

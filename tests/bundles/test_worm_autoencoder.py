@@ -8,8 +8,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, reason, run_command, shell, unmet_properties
-from monai.bundle import ConfigParser, verify_net_in_out
+from bundle_commands import (
+    ROOT,
+    configs,
+    network_settings,
+    reason,
+    run_command,
+    train_on_two_processes,
+    unmet_properties,
+)
+from monai.bundle import verify_net_in_out
 from monai.inferers import SlidingWindowInferer
 
 from voxel_ext.data import WormStore, open_volume
@@ -154,11 +162,7 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
 def test_two_processes_train(dataset, tmp_path):
     given = TINY | places(tmp_path) | {"dataset_dir": dataset, "log_path": tmp_path / "runs", "epochs": 1}
     del given["val_cells"]
-    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    done = shell([*command, "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **given)
     (row,) = history(tmp_path)
     assert np.isfinite(row["val_r2"])
     assert (tmp_path / "models" / "model.pt").is_file()
@@ -195,14 +199,8 @@ def test_whole_volumes_are_reconstructed_block_by_block(trained, tmp_path):
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        defined.append(
-            {k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"] if k != "_target_"}
-        )
-    assert defined[0] == defined[1]
+    train_settings, own = (network_settings(BUNDLE, name) for name in ("train", "inference"))
+    assert train_settings == own
 
 
 def test_required_properties_are_there(dataset, trained):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, run_command, shell, unmet_properties
+from bundle_commands import configs, network_settings, run_command, shell, unmet_properties
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from worm_commands import (
     ATTENTION,
@@ -258,13 +258,10 @@ def test_required_properties_are_there(dataset, trained):
 
 
 def test_inference_and_training_build_the_same_network():
-    defined = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(configs(BUNDLE, name))
-        names = [k for k in parser["network_def"] if k not in ("_target_", "input_dropout", "recompute")]
-        defined.append({k: parser.get_parsed_content(f"network_def#{k}") for k in names})
-    assert defined[0] == defined[1]
+    train_settings, own = (
+        network_settings(BUNDLE, name, "input_dropout", "recompute") for name in ("train", "inference")
+    )
+    assert train_settings == own
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import pytest
 from tiny_volumes import tiny
 
-from voxel_ext.data import datalists, ensure_dataset, prepare_synthetic
+from voxel_ext.data import datalists, ensure_dataset, mark_complete, prepare_synthetic
 from voxel_ext.errors import MissingDataError
 
 options = {"train_files": 1, "volumes_per_file": 2, "validation_volumes": 1, "progress": False}
@@ -89,3 +89,9 @@ def test_several_processes_make_it_once(tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_marked_data_are_used_as_they_are(tmp_path):
+    (tmp_path / "objects.h5").write_text("of any settings")
+    mark_complete(tmp_path, "what was made", None)
+    assert ensure_dataset("", tmp_path, not_called) == str(tmp_path)

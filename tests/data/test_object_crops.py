@@ -81,6 +81,17 @@ def test_thin_objects_do_not_vanish():
     assert scale == 1 / 8
 
 
+@pytest.mark.parametrize("align", [False, True])
+def test_two_voxels_far_apart_are_an_object(align):
+    # of each the box covers so little that a mean over a voxel of the cube is below 0.0001
+    mask = np.zeros((1600, 4, 4), bool)
+    mask[0, 0, 0] = mask[-1, -1, -1] = True
+    cube, scale = cut_object(mask, size=32, contents="mask", align=align)
+    assert scale == pytest.approx(50, rel=0.01)
+    assert cube[0, :2].any() and cube[0, -2:].any()
+    assert not cube[0, 3:-3].any()
+
+
 def test_contents():
     mask = ellipsoid((9, 9, 9), (4, 4, 4))
     image = random_image(mask.shape)

@@ -276,6 +276,24 @@ def test_a_run_that_ends_between_the_tables_is_continued(tmp_path, noise, monkey
     pd.testing.assert_frame_equal(measure(labels, None, tmp_path / "b", ["size", "density"]), expected)
 
 
+def test_tables_of_a_run_that_ended_are_not_left_beside_those_of_other_settings(tmp_path, noise, monkeypatch):
+    labels, _ = noise
+    write = measurement_tables.write_features
+
+    def stopping(table, path):
+        if path.name == "size.h5":
+            raise Killed
+        write(table, path)
+
+    monkeypatch.setattr(measurement_tables, "write_features", stopping)
+    with pytest.raises(Killed):
+        measure(labels, None, tmp_path, ["size"])
+    monkeypatch.undo()
+    assert (tmp_path / "features" / "size.parquet").exists()
+    measure(labels, None, tmp_path, ["distance"], bounds=(2, None))  # of other objects
+    assert not (tmp_path / "features" / "size.parquet").exists()
+
+
 SCRIPT = """
 import sys
 from voxel_ext.data import object_batches

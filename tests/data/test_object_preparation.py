@@ -144,6 +144,11 @@ def test_classes_of_tables_and_volumes(tmp_path, volumes):
     }
     data, _ = read(prepare_objects(labels, image, tmp_path / "c.h5", classes={3: 5, 4: 0}, **one).path)
     assert data["class"].tolist() == [5, 0, -1, -1, -1]
+    _, attributes = read(prepare_objects(labels, image, tmp_path / "d.h5", classes={3: 2**63, 4: 0}, **one).path)
+    assert attributes["class_names"] == ["0", str(2**63)]
+    large = np.where(labels > 0, np.uint64(2**63), np.uint64(0))
+    with pytest.raises(InvalidInputError, match=r"class 9223372036854775808 of the object 70000; expected .* 2\*\*63 - 1"):
+        prepare_objects(labels, image, tmp_path / "e.h5", classes=large, **one)
 
 
 class Killed(BaseException):
@@ -255,3 +260,6 @@ def test_bad_class_tables(tmp_path, volumes, text, message):
         prepare_objects(*volumes, tmp_path / "o.h5", classes=table, **OPTIONS)
     with pytest.raises(MissingDataError, match="does not exist"):
         prepare_objects(*volumes, tmp_path / "o.h5", classes=tmp_path / "nowhere.csv", **OPTIONS)
+    table.write_bytes("id,class\n1,größer\n".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match=r"is no CSV file in UTF-8"):
+        prepare_objects(*volumes, tmp_path / "o.h5", classes=table, **OPTIONS)

@@ -9,6 +9,7 @@ import zarr
 from voxel_ext.data import object_table
 from voxel_ext.data.lazy_volume import open_volume
 from voxel_ext.data.object_table import object_statistics
+from voxel_ext.data.scheduling import SerialScheduler
 from voxel_ext.data.zarr_io import multiscale_attributes
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.morphology.object_columns import statistics_table
@@ -88,6 +89,17 @@ def test_worker_processes_give_the_same_to_the_bit(tmp_path, labels, image):
     files = write_zarr(tmp_path / "l.zarr", labels), write_zarr(tmp_path / "i.zarr", image)
     serial = measure(*files, SIZE, block_size=8)
     pd.testing.assert_frame_equal(measure(*files, SIZE, block_size=8, num_workers=1), serial, check_exact=True)
+
+
+@pytest.mark.parametrize(("blocks", "workers"), [(64, 0), (8, 3)])
+def test_workers_are_started_for_several_blocks_only(monkeypatch, labels, blocks, workers):
+    asked = []
+    monkeypatch.setattr(
+        object_table, "block_scheduler", lambda name, number: asked.append((name, number)) or SerialScheduler()
+    )
+    object_statistics(labels, voxel_size=(1, 1, 1), block_size=blocks, num_workers=3, progress=False)
+    object_statistics(labels, voxel_size=(1, 1, 1), scheduler="dask", block_size=blocks, num_workers=3, progress=False)
+    assert asked == [(None, workers), ("dask", 3)]
 
 
 def test_voxel_sizes_of_files(tmp_path, labels, image, expected):

@@ -50,6 +50,16 @@ def test_blocks_are_the_whole_at_once(tmp_path, monkeypatch, noise, kind):
     assert (found.unknown.size, found.absent.size) == (0, 0)
 
 
+def test_ids_of_many_blocks_are_each_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("voxel_ext.data.label_scan.BLOCK_VOXELS", 500)
+    monkeypatch.setattr("voxel_ext.data.relabel._IDS_AT_ONCE", 3)
+    found = relabel_volume(
+        store(tmp_path / "labels.zarr", volume()), [1, 77], [0, 0], tmp_path / "a.zarr", progress=False
+    )
+    assert found.unknown.tolist() == IDS[1:].tolist()
+    assert found.absent.tolist() == [77]
+
+
 def test_worker_processes(tmp_path, monkeypatch):
     monkeypatch.setattr("voxel_ext.data.label_scan.BLOCK_VOXELS", 2000)
     source = store(tmp_path / "labels.zarr", volume())

@@ -14,12 +14,15 @@ from clustered_objects import (
     kind_table,
     label_volume,
     number_table,
+    volumes,
     write_tables,
 )
 from sklearn.metrics import silhouette_samples
 
 from voxel_ext.data import read_features, write_features
-from voxel_ext.engines import read_feature_tables
+from voxel_ext.data.object_sources import ObjectVolumes
+from voxel_ext.engines import find_objects, read_feature_tables
+from voxel_ext.engines.labeled_objects import known_classes
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 CLASSES = {int(one): "rod" if rod else "cube" for one, rod in zip(IDS, IS_ROD, strict=True)}
@@ -191,6 +194,24 @@ def test_classes_may_be_a_table_or_a_volume(tmp_path):
     assert by_table.classes == CLASSES
     assert by_volume.classes == {one: {"rod": "7", "cube": "4"}[name] for one, name in CLASSES.items()}
     assert by_volume.scores()["ari"] == 1.0
+
+
+def test_of_a_volume_of_classes_only_clustered_objects_are_read(tmp_path, monkeypatch):
+    labels = label_volume()
+    labels[-1, -1, -1] = 99  # without features; others like it may be too large to read
+    tables = read_feature_tables(write_tables(tmp_path, kind=kind_table()), "kind")
+    objects = find_objects(volumes(labels=labels), tables, progress=False)
+    read, ids = ObjectVolumes.read, []
+    monkeypatch.setattr(ObjectVolumes, "read", lambda self, one: ids.append(one.id) or read(self, one))
+    found = known_classes((labels > 0).astype(np.uint8), objects, IDS)
+    assert sorted(ids) == sorted(IDS.tolist())
+    assert found == dict.fromkeys(IDS.tolist(), "1")
+
+
+def test_surfaces_of_what_is_shown_fit_into_the_memory(tmp_path):
+    # the voxels of an object take 4 kB here, the mesh of its surface some 400 kB
+    with pytest.raises(InvalidInputError, match=r"memory_limit_gib=5e-05"):
+        described(tmp_path, memory_limit_gib=5e-5)
 
 
 def test_classes_of_other_objects(tmp_path, caplog):

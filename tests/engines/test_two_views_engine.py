@@ -11,8 +11,8 @@ import torch
 from voxel_ext.data import ObjectDataset
 from voxel_ext.engines import (
     FeatureNetwork,
-    check_channels,
-    check_objects,
+    check_batch_size,
+    check_key_metric,
     classes_known,
     prepare_two_views,
     scaled_learning_rate,
@@ -81,23 +81,30 @@ def test_learning_rate():
     assert scaled_learning_rate(0.05, 512, False) == 0.05
 
 
-def test_refused_objects(tmp_path):
-    data = objects(tmp_path, channels=2)
-    check_objects(data, 2, 10)
-    check_objects(data, 2, 64, "val_batch_size", drop_last=False)
-    check_objects(data, 2, 5, processes=2)
-    with pytest.raises(InvalidInputError, match=r"in_channels=1, but the cubes .* have 2"):
-        check_channels(data, 1)
+def test_refused_batch_sizes(tmp_path):
+    data = objects(tmp_path)
+    check_batch_size(data, 10)
+    check_batch_size(data, 64, "val_batch_size", drop_last=False)
+    check_batch_size(data, 5, processes=2)
     for size in (0, 1, 2.0, True):
         with pytest.raises(InvalidInputError, match="at least 2"):
-            check_objects(data, 2, size)
+            check_batch_size(data, size)
     with pytest.raises(InvalidInputError, match=r"10 cubes .* batch_size=11 .* a smaller batch_size"):
-        check_objects(data, 2, 11)
+        check_batch_size(data, 11)
     with pytest.raises(InvalidInputError, match="2 processes needs at least 12"):
-        check_objects(data, 2, 6, processes=2)
+        check_batch_size(data, 6, processes=2)
     single = objects(tmp_path, count=1)
     with pytest.raises(InvalidInputError, match=r"1 cubes .* needs at least 2; give more objects"):
-        check_objects(single, 1, 64, "val_batch_size", drop_last=False)
+        check_batch_size(single, 64, "val_batch_size", drop_last=False)
+
+
+def test_key_metrics():
+    for name, known in (("val_agreement", False), ("val_agreement", True), ("knn_accuracy", True)):
+        check_key_metric(name, known)
+    with pytest.raises(InvalidInputError, match=r"key_metric_name='knn_accuracy', but too few .* 'val_agreement'"):
+        check_key_metric("knn_accuracy", False)
+    with pytest.raises(InvalidInputError, match=r"key_metric_name='val_loss'.*'knn_accuracy'"):
+        check_key_metric("val_loss", True)
 
 
 def test_known_classes(tmp_path, caplog):

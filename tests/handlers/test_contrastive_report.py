@@ -64,17 +64,29 @@ def test_report_by_a_function_with_views_and_without_classes(tmp_path):
     noise = Compose([RandGaussianNoised("image", prob=1.0)])
     path = write_objects(tmp_path / "objects.h5", classes=False)
     dataset = ObjectDataset(path, transform=TwoViewsd(noise, seed=0))
-    handler = ContrastiveReportHandler(tmp_path / "report.html", dataset, encode=Sums(), max_objects=5, queries=2)
+    handler = ContrastiveReportHandler(
+        tmp_path / "report.html", dataset, encode=Sums(), max_objects=2, max_map_objects=5
+    )
     run(dataset, handler, views=True)
     page = (tmp_path / "report.html").read_text()
     for words in ("Map of the features", "5 objects", "Nearest neighbors", "Two views"):
         assert words in page
 
 
+def test_an_object_without_intensities_is_drawn_empty(tmp_path):
+    path = write_objects(tmp_path / "objects.h5")
+    with h5py.File(path, "r+") as file:
+        file["volumes"][2] = 0
+    run(ObjectDataset(path), ContrastiveReportHandler(tmp_path / "report.html", ObjectDataset(path)))
+    assert "Nearest neighbors" in (tmp_path / "report.html").read_text()
+
+
 def test_bad_input(tmp_path):
     dataset = ObjectDataset(write_objects(tmp_path / "objects.h5"))
-    with pytest.raises(InvalidInputError, match="max_report_objects=1"):
-        ContrastiveReportHandler(tmp_path / "report.html", dataset, max_objects=1)
+    with pytest.raises(InvalidInputError, match="max_map_objects=1;"):
+        ContrastiveReportHandler(tmp_path / "report.html", dataset, max_map_objects=1)
+    with pytest.raises(InvalidInputError, match="max_report_objects=-1"):
+        ContrastiveReportHandler(tmp_path / "report.html", dataset, max_objects=-1)
     with pytest.raises(InvalidInputError, match="it is a folder"):
         run(dataset, ContrastiveReportHandler(tmp_path, dataset))
     with pytest.raises(InvalidInputError, match="no 'codes'"):

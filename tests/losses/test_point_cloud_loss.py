@@ -23,7 +23,7 @@ def test_terms_are_added_with_their_weights(search):
         "log_variance": spread,
         "orthogonality": torch.tensor([1.0, 2.0, 6.0]),
     }
-    loss = PointCloudLoss(beta=0.25, orthogonality_weight=0.5, search=search)
+    loss = PointCloudLoss(beta=0.25, orthogonality_weight=0.5, search=search, warmup="constant")
     distance, kl = ChamferLoss()(pred["reconstruction"], target), gaussian_kl(mean, spread).mean()
     torch.testing.assert_close(loss(pred, target), distance + 0.25 * kl + 0.5 * 3)
     torch.testing.assert_close(loss.last_parts, {"distance": distance, "kl": kl, "orthogonality": torch.tensor(3.0)})
@@ -37,6 +37,19 @@ def test_earth_movers_distance(name, expected):
     loss = PointCloudLoss(name)
     torch.testing.assert_close(loss({"reconstruction": prediction}, target), expected(prediction, target))
     assert list(loss.last_parts) == ["distance"]
+
+
+def test_the_weight_of_the_divergence_rises():
+    pred = {"reconstruction": clouds(8, 0), "mean": clouds(4, 1)[..., 0], "log_variance": clouds(4, 2)[..., 0]}
+    loss = PointCloudLoss(beta=0.5, warmup="linear", warmup_length=4)
+    kl, totals = gaussian_kl(pred["mean"], pred["log_variance"]).mean(), []
+    for epoch in range(6):
+        loss.set_epoch(epoch)
+        totals.append(loss(pred, pred["reconstruction"]))
+    torch.testing.assert_close(torch.stack(totals), kl * torch.tensor([0.0, 0.125, 0.25, 0.375, 0.5, 0.5]))
+    cyclic = PointCloudLoss(beta=0.5, warmup="cyclic", warmup_length=4)
+    cyclic.set_epoch(5)
+    assert cyclic.current_beta == 0.25
 
 
 @pytest.mark.parametrize("variational", [False, True])
@@ -61,7 +74,7 @@ def test_a_greater_beta_pulls_the_code_to_the_normal_distribution():
     for beta in (0.0, 1.0):
         torch.manual_seed(0)
         network = PointCloudAutoEncoder(8, 4, (16,), decoder_channels=(16,), variational=True)
-        loss, optimizer = PointCloudLoss(beta=beta), torch.optim.Adam(network.parameters(), 0.02)
+        loss, optimizer = PointCloudLoss(beta=beta, warmup="constant"), torch.optim.Adam(network.parameters(), 0.02)
         for _ in range(40):
             optimizer.zero_grad()
             loss(network(clouds(16, 5, batch=8)), clouds(16, 5, batch=8)).backward()
@@ -76,6 +89,8 @@ def test_a_greater_beta_pulls_the_code_to_the_normal_distribution():
         ({"distance": "chamfers"}, "distance='chamfers'.*'chamfer'"),
         ({"beta": -1}, "beta=-1"),
         ({"beta": float("nan")}, "beta=nan"),
+        ({"warmup": "steep"}, "warmup='steep'.*'cyclic'"),
+        ({"warmup_length": 0}, "warmup_length=0"),
         ({"orthogonality_weight": True}, "orthogonality_weight=True"),
         ({"search": "none"}, "search='none'"),
     ],

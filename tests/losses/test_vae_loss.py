@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.losses.vae import VAELoss, gaussian_kl
+from voxel_ext.losses import VAELoss, gaussian_kl
 
 
 def output(seed=0, batch=3, size=4):

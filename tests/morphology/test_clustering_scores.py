@@ -19,6 +19,7 @@ from voxel_ext.morphology.clustering import (
     embed,
     external_scores,
     internal_scores,
+    repeats,
     representatives,
     silhouettes,
     stability,
@@ -125,6 +126,15 @@ def test_a_cloud_is_not_stable():
     assert found.mean < 1
 
 
+def test_an_algorithm_without_a_seed_runs_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(repeats, "cluster", lambda *args, **options: calls.append(1) or cluster(*args, **options))
+    found = stability(noisy()[0], "aggloCl", 8, repeats=5)
+    assert (found.mean, found.minimum, found.scores, len(calls)) == (1, 1, (1.0,) * 10, 1)
+    stability(noisy()[0], "aggloCl", 8, method="subsamples", repeats=5)
+    assert len(calls) == 6
+
+
 def test_bad_repeats():
     matrix, _ = noisy()
     with pytest.raises(InvalidInputError, match="method='bootstrap' is not known"):
@@ -133,6 +143,8 @@ def test_bad_repeats():
         stability(matrix, "kmeans", 3, repeats=1)
     with pytest.raises(InvalidInputError, match=r"fraction=0\.5; expected a number above 0\.5"):
         stability(matrix, "kmeans", 3, fraction=0.5)
+    with pytest.raises(InvalidInputError, match="n_clusters=50 of 60 objects, but a subsample has only 48"):
+        stability(matrix, "kmeans", 50, method="subsamples")
 
 
 def test_medoids_and_farthest_members():

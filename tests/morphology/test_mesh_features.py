@@ -112,6 +112,14 @@ def test_flat_objects_have_finite_features_and_their_volume(shape, voxel_size):
     assert 0 < found["solidity"] <= 1
 
 
+def test_most_of_the_volume_in_parts_that_smoothing_thins_out():
+    mask = np.zeros((150, 150, 150), bool)
+    mask[::6, ::6, ::6] = True  # a 216th of the volume, which smoothing makes even
+    mask[70:79, 70:79, 70:79] = True
+    surface = smooth_surface(mask, smoothing=3)
+    assert mesh_volume(surface) == pytest.approx(np.count_nonzero(mask), rel=0.05)
+
+
 def test_the_surface_lies_around_the_mask_with_faces_outwards():
     mask = np.zeros((30, 40, 50), bool)
     mask[10:20, 22:34, 5:25] = True

@@ -15,7 +15,7 @@ from voxel_ext.data.cell_labeling_file import (
 )
 from voxel_ext.data.cell_labeling_preparation import prepare_cell_labeling
 from voxel_ext.data.datalist import list_volumes
-from voxel_ext.data.ensure import ensure_dataset
+from voxel_ext.data.ensure import ensure_dataset, mark_complete
 from voxel_ext.data.feature_files import compare_feature_ids, read_feature_folder, read_features, write_features
 from voxel_ext.data.grid_patches import GridPatches
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
@@ -130,6 +130,7 @@ __all__ = [
     "list_prepared",
     "list_slices",
     "list_volumes",
+    "mark_complete",
     "measure_volume",
     "name_by_atlas",
     "normalization_of",

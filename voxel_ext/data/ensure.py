@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from voxel_ext.data.prepared_folder import MARKER
+from voxel_ext.data.prepared_folder import MARKER, write_text_if_changed
 from voxel_ext.errors import MissingDataError
-from voxel_ext.files import atomic_path, locked_folder
+from voxel_ext.files import locked_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,22 @@ def ensure_dataset(
                 logger.info("no dataset_dir is given: making the default data in %s", folder)
                 prepare(output_dir=str(folder))
             if not marker.is_file():
-                with atomic_path(marker) as temporary:
-                    temporary.write_text(json.dumps({"complete": True}) + "\n")
+                mark_complete(folder)
     logger.info("no dataset_dir is given: using the default data in %s", folder)
     return str(folder)
+
+
+def mark_complete(folder: str | os.PathLike[str], *made: object) -> None:
+    """Write the file that tells that the data in a folder are complete, so that :func:`ensure_dataset` takes them.
+
+    Args:
+        folder: where they are.
+        made: what was made; not looked at. In a config, references to it let it be made before.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    write_text_if_changed(Path(folder) / MARKER, json.dumps({"complete": True}) + "\n")
 
 
 def _check_given(path: Path) -> None:

@@ -15,6 +15,7 @@ from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.prepared_folder import describe_difference
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.files import atomic_path
+from voxel_ext.morphology.feature_names import ALIASES, FEATURE_GROUPS
 from voxel_ext.morphology.object_columns import columns_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _OBJECT_COLUMNS = [
     *_CENTERS,
     "touches_border",
 ]
+_NAMES = (OBJECTS, *FEATURE_GROUPS, *ALIASES, DISTANCE_MATRIX)
 _ROWS = 256  # of the distance matrix at a time
 
 
@@ -79,7 +81,7 @@ class MeasurementFolder:
             if not difference:
                 return [name for name in names if name not in there.get("tables", []) or not self._has(name)]
         elif not self.parts.exists():  # else they are of an interrupted run, which checks its settings itself
-            found = [file.name for name in [OBJECTS, *names] for file in self._files(name) if file.exists()]
+            found = [file.name for name in _NAMES for file in self._files(name) if file.exists()]
             if found:
                 difference = f"{self.path} has {', '.join(found)} without {self.record.name}, which tells of what"
         if difference and not overwrite:
@@ -132,13 +134,12 @@ class MeasurementFolder:
 
     def _remove_others(self, settings: Mapping[str, Any]) -> list[str]:
         """Remove tables of other settings, first the record, so that they are never taken for current ones."""
-        if not self.record.exists():
-            return []
-        there = self._read_record()
-        if not describe_difference(self.path, there.get("settings"), settings):
-            return list(there["tables"])
-        self.record.unlink()
-        for name in there.get("tables", []):
+        if self.record.exists():
+            there = self._read_record()
+            if not describe_difference(self.path, there.get("settings"), settings):
+                return list(there["tables"])
+            self.record.unlink()
+        for name in _NAMES:  # also those of a run that ended before it wrote the record
             for file in self._files(name):
                 file.unlink(missing_ok=True)
         return []

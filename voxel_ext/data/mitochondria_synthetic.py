@@ -18,7 +18,7 @@ from voxel_ext.data.object_classes import read_class_table
 from voxel_ext.data.prepared_file import read_record
 from voxel_ext.data.prepared_folder import describe_difference
 from voxel_ext.data.sheet_synthetic import encode_image
-from voxel_ext.data.zarr_io import multiscale_attributes
+from voxel_ext.data.zarr_io import create_image
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
 from voxel_ext.synthetic.mitochondria import Mitochondria
@@ -26,7 +26,6 @@ from voxel_ext.synthetic.mitochondria import Mitochondria
 CHUNK = 64
 """Edge of a chunk in voxels."""
 
-_LEVEL = "0"
 _NM_PER_UM = 1000.0
 
 
@@ -122,15 +121,10 @@ def _make(files: MitochondriaFiles, generator: Mitochondria, record: Mapping[str
 
 def _write_image(path: Path, values: NDArray, voxel_size: Sequence[float], record: Mapping[str, Any]) -> None:
     """Write an OME-Zarr image of one level, with what it depends on; the voxel size is in micrometers."""
-    import zarr
-
-    chunks = tuple(min(CHUNK, length) for length in values.shape)
-    attributes = {**multiscale_attributes(_LEVEL, voxel_size, False), "settings": json.dumps(record)}
     with atomic_path(path, directory=True) as temporary:
-        group = zarr.open_group(str(temporary), mode="w", zarr_format=3, attributes=attributes)
-        stored = group.create_array(
-            _LEVEL, shape=values.shape, dtype=values.dtype, chunks=chunks, dimension_names=["z", "y", "x"]
+        stored = create_image(
+            temporary, values.shape, values.dtype, (CHUNK,) * 3, voxel_size, {"settings": json.dumps(record)}
         )
         # block by block: of several chunks at once, zarr goes on writing the others after one has failed
-        for box in scan_blocks(values.shape, chunks):
+        for box in scan_blocks(values.shape, stored.chunks):
             stored[box] = values[box]

@@ -112,7 +112,7 @@ def prepare_task(
                 raise InvalidInputError(f"{difference}. Choose another output_file, or set overwrite=True")
         folder = path.parent / f".{path.name}.parts"
         jobs = _list_batches(task, folder, _open_parts(folder, record, objects, overwrite), record)
-        do_missing(folder, jobs, prepared_difference, "batch", "objects", num_workers, True, progress)
+        do_missing(folder, jobs, prepared_difference, "part", "objects", num_workers, True, progress)
         merge_batches(path, [job.path for job in jobs], record, task.attributes)
         shutil.rmtree(folder, ignore_errors=True)
     return _report(path, False)

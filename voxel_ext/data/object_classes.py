@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.lazy_volume import LazyVolume
 from voxel_ext.data.object_sources import PlacedObject, Source, describe_volume, open_like
 from voxel_ext.errors import InvalidInputError, MissingDataError
-from voxel_ext.morphology.runs import check_label_type
+from voxel_ext.morphology.runs import LARGEST_ID, check_label_type
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,20 @@ class ObjectClasses:
         Args:
             placed: the object.
             mask: its mask, as ``ObjectVolumes.read`` returns it.
+
+        Raises:
+            InvalidInputError: a class of the volume is above 2**63 - 1.
         """
         if self.volume is None:
             return self.table.get(placed.id, UNKNOWN)
         inside = self.volume.read(placed.box)[0][mask]
         values, counts = np.unique(inside[inside != 0], return_counts=True)
-        return int(values[counts.argmax()]) if len(values) else UNKNOWN
+        found = int(values[counts.argmax()]) if len(values) else UNKNOWN
+        if found > LARGEST_ID:
+            raise InvalidInputError(
+                f"{self.volume.address} has the class {found} of the object {placed.id}; expected at most 2**63 - 1"
+            )
+        return found
 
     def only(self, ids: Iterable[int]) -> ObjectClasses:
         """Return the classes of some objects only."""
@@ -98,34 +106,40 @@ def read_class_table(path: str | os.PathLike[str]) -> dict[int, str]:
     Raises:
         MissingDataError: there is no such file.
         InvalidInputError: columns are missing, an id is no positive whole number, a class is empty, or an object has
-            two classes (names the line).
+            two classes (names the line); or it is not UTF-8.
     """
     if not Path(path).is_file():
         raise MissingDataError(f"{path} does not exist or is no file (current folder: {os.getcwd()})")
     found: dict[int, str] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        lacking = {"id", "class"}.difference(rows.fieldnames or ())
-        if lacking:
-            raise InvalidInputError(f"{path} has no column {sorted(lacking)}; it has {list(rows.fieldnames or ())}")
-        for row in rows:
-            text, value = (row["id"] or "").strip(), (row["class"] or "").strip()
-            if not text.isdecimal() or int(text) < 1 or not value:
-                raise InvalidInputError(
-                    f"{path}, line {rows.line_num}: id {text!r}, class {value!r}; expected a positive id and a class"
-                )
-            if found.setdefault(int(text), value) != value:
-                raise InvalidInputError(
-                    f"{path}, line {rows.line_num}: object {text} has the classes {found[int(text)]!r} and {value!r}"
-                )
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            _read_rows(csv.DictReader(file), path, found)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(f"{path} is no CSV file in UTF-8 ({error}); save it as one") from error
     if not found:
         raise InvalidInputError(f"{path} has no rows; expected an id and a class in each")
     return found
 
 
+def _read_rows(rows: csv.DictReader[str], path: str | os.PathLike[str], found: dict[int, str]) -> None:
+    lacking = {"id", "class"}.difference(rows.fieldnames or ())
+    if lacking:
+        raise InvalidInputError(f"{path} has no column {sorted(lacking)}; it has {list(rows.fieldnames or ())}")
+    for row in rows:
+        text, value = (row["id"] or "").strip(), (row["class"] or "").strip()
+        if not text.isdecimal() or int(text) < 1 or not value:
+            raise InvalidInputError(
+                f"{path}, line {rows.line_num}: id {text!r}, class {value!r}; expected a positive id and a class"
+            )
+        if found.setdefault(int(text), value) != value:
+            raise InvalidInputError(
+                f"{path}, line {rows.line_num}: object {text} has the classes {found[int(text)]!r} and {value!r}"
+            )
+
+
 def _numbered(classes: Mapping[int, str]) -> ObjectClasses:
     """Classes as numbers: as they are where all are whole numbers, else by the order of their names."""
-    if all(value.isdecimal() for value in classes.values()):
+    if all(value.isdecimal() and int(value) <= LARGEST_ID for value in classes.values()):
         return ObjectClasses({one: int(value) for one, value in classes.items()})
     names = tuple(sorted(set(classes.values())))
     numbers = {name: number for number, name in enumerate(names)}

@@ -163,10 +163,11 @@ def _center(at: float, whole: float, size: int, step: float, scale: float) -> fl
 
 def _greatest(soft: NDArray[np.float32], wanted: float) -> NDArray[np.bool_]:
     """Choose the voxels of the greatest values, about as many as wanted, at least one; equal ones together."""
-    values, counts = np.unique(soft.round(4), return_counts=True)
+    levels = (soft / soft.max()).round(4)  # of the greatest, which may be small: an object may fill little of its box
+    values, counts = np.unique(levels, return_counts=True)
     above = np.cumsum(counts[::-1])[::-1][values > 0]
     values = values[values > 0]
-    return soft.round(4) >= values[np.abs(above - wanted).argmin()]
+    return levels >= values[np.abs(above - wanted).argmin()]
 
 
 def _window(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.object_table import find_voxel_size, object_statistics
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.morphology.runs import check_label_type
 
 Source = str | os.PathLike[str] | LazyVolume | ArrayLike
@@ -107,8 +107,10 @@ def open_single(source: Source, name: str) -> LazyVolume:
 
     Raises:
         InvalidInputError: it has several channels, or as ``open_volume``.
-        MissingDataError: as ``open_volume``.
+        MissingDataError: the path is empty, or as ``open_volume``.
     """
+    if isinstance(source, str | os.PathLike) and os.fspath(source) == "":
+        raise MissingDataError(f"no {name} are given: {name}={str(source)!r}; set {name} to the path of a volume")
     volume = source if isinstance(source, LazyVolume) else open_volume(source, name=name)
     if volume.shape[0] != 1:
         raise InvalidInputError(f"{volume.address} has {volume.shape[0]} channels; expected {name} (D, H, W) with one")

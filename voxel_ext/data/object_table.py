@@ -92,7 +92,9 @@ def object_statistics(
     size = find_voxel_size(voxel_size, volume, picture)
     grid = None if density_blocks is None else SpatialGrid(volume.spatial_shape, density_blocks)
     boxes = _blocks(volume, block_size, euler)
-    found = block_scheduler(scheduler, num_workers).run(_measure_block, boxes, (volume, picture, euler, grid))
+    # a process takes longer to start than one block to measure
+    workers = num_workers if scheduler or len(boxes) > 1 else 0
+    found = block_scheduler(scheduler, workers).run(_measure_block, boxes, (volume, picture, euler, grid))
     with tqdm(found, "measuring objects", len(boxes), unit="block", disable=not progress) as results:
         statistics, labeled = _add_up(results, grid)
     table = statistics_table(statistics, volume.spatial_shape, size)

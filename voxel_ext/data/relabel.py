@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +19,16 @@ from voxel_ext.data.lazy_volume import PARTIAL_SUFFIX, LazyVolume, open_volume
 from voxel_ext.data.object_sources import open_single
 from voxel_ext.data.relabel_formats import check_replaceable, choose_format
 from voxel_ext.data.scheduling import BlockScheduler, block_scheduler
-from voxel_ext.data.zarr_io import multiscale_attributes
+from voxel_ext.data.zarr_io import LEVEL, create_image
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
 from voxel_ext.morphology.clustering.feature_table import check_ids
 from voxel_ext.morphology.clustering.label_values import cluster_values, map_labels
 
-LEVEL = "0"
 CHUNK = 64
 """Edge of the chunks of a result whose input has none."""
+
+_IDS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -149,33 +149,13 @@ def _write_blocks(
     progress: bool,
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Write the zarr store; return the counts of the values and the ids of all labels."""
-    chunks = [
-        min(edge, length) for edge, length in zip(volume.chunks or (CHUNK,) * 3, volume.spatial_shape, strict=True)
-    ]
-    blocks = scan_blocks(volume.spatial_shape, chunks)
-    _create(store, volume, chunks, values.dtype)
+    chunks = volume.chunks or (CHUNK,) * 3
+    stored = create_image(store, volume.spatial_shape, values.dtype, chunks, volume.voxel_size)
+    blocks = scan_blocks(volume.spatial_shape, stored.chunks)
     results = (scheduler or block_scheduler()).run(_do_block, blocks, _Job(volume, str(store), ids, values))
     with contextlib.closing(results):
         bar = tqdm(results, "relabeling", len(blocks), unit="block", disable=not progress, leave=False)
         return _collect(bar, int(values.max(initial=0)))
-
-
-def _create(store: Path, volume: LazyVolume, chunks: Sequence[int], dtype: np.dtype) -> None:
-    import zarr
-
-    attributes = multiscale_attributes(LEVEL, volume.voxel_size or (1.0, 1.0, 1.0), False)
-    if volume.voxel_size is None:
-        for axis in attributes["ome"]["multiscales"][0]["axes"]:
-            axis.pop("unit", None)
-    root = zarr.open_group(str(store), mode="w", zarr_format=3, attributes=attributes)
-    root.create_array(
-        LEVEL,
-        shape=volume.spatial_shape,
-        dtype=dtype,
-        chunks=tuple(chunks),
-        fill_value=0,
-        dimension_names=["z", "y", "x"],
-    )
 
 
 def _open_level(store: Path, mode: Literal["r", "r+"]) -> Any:
@@ -196,10 +176,14 @@ def _do_block(box: Box, job: _Job) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 def _collect(results: Any, top: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Sum of the counts and union of the ids of all blocks."""
-    counts, ids = np.zeros(top + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+    counts, parts, rows = np.zeros(top + 1, dtype=np.int64), [np.empty(0, dtype=np.int64)], 0
     for _, (more, found) in results:
         counts[: len(more)] += more
         if found.size and int(found.max()) >= 2**63:
             raise InvalidInputError(f"the labels have the id {int(found.max())}; expected ids up to 2^63 - 1")
-        ids = np.union1d(ids, found.astype(np.int64))
-    return counts, ids
+        parts.append(found.astype(np.int64))
+        rows += len(found)
+        if rows > max(_IDS_AT_ONCE, 2 * len(parts[0])):  # rarely, so that the work stays proportional to the ids found
+            parts = [np.unique(np.concatenate(parts))]
+            rows = len(parts[0])
+    return counts, np.unique(np.concatenate(parts))

@@ -9,6 +9,9 @@ from typing import Any
 
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
+LEVEL = "0"
+"""The array of images that have one resolution."""
+
 # micrometers per unit, by the names that OME-Zarr takes from UDUNITS-2
 _MICROMETERS = {
     "angstrom": 1e-4,
@@ -96,3 +99,40 @@ def multiscale_attributes(path: str, voxel_size: Sequence[float], channel: bool)
     scale = [1.0] * channel + [float(size) for size in voxel_size]
     level = {"path": path, "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     return {"ome": {"version": "0.5", "multiscales": [{"name": path, "axes": axes, "datasets": [level]}]}}
+
+
+def create_image(
+    store: str | os.PathLike[str],
+    shape: Sequence[int],
+    dtype: Any,
+    chunks: Sequence[int],
+    voxel_size: Sequence[float] | None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make an OME-Zarr 0.5 image (Z, Y, X) of one level, :data:`LEVEL`, all 0.
+
+    Args:
+        store: its folder; what is there is replaced.
+        shape: (Z, Y, X).
+        dtype: of the values.
+        chunks: (z, y, x); cut to the shape.
+        voxel_size: (z, y, x) in micrometers; None for (1, 1, 1) without a unit.
+        attributes: more attributes of the group.
+
+    Returns:
+        the ``zarr.Array``, open for writing.
+    """
+    import zarr
+
+    described = multiscale_attributes(LEVEL, voxel_size or (1.0, 1.0, 1.0), False)
+    if voxel_size is None:
+        for axis in described["ome"]["multiscales"][0]["axes"]:
+            del axis["unit"]
+    root = zarr.open_group(str(store), mode="w", zarr_format=3, attributes={**described, **(attributes or {})})
+    return root.create_array(
+        LEVEL,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=tuple(min(edge, length) for edge, length in zip(chunks, shape, strict=True)),
+        dimension_names=["z", "y", "x"],
+    )

@@ -19,6 +19,7 @@ from voxel_ext.engines.labeled_objects import known_classes
 from voxel_ext.engines.object_clustering import ClusteredObjects
 from voxel_ext.errors import check_option, require
 from voxel_ext.morphology.clustering import EMBEDDINGS, Representatives, embed, external_scores, representatives
+from voxel_ext.morphology.object_features import check_crop_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +131,10 @@ def describe_clusters(
     objects = clustering.objects
     known = known_classes(classes, objects, clustering.result.ids)
     chosen = representatives(clustering.matrix, clustering.result, farthest)
-    shown = {member for one in chosen for member in (one.medoid, *one.farthest)}
-    check_memory([objects.placed[one] for one in sorted(shown)], objects.volumes, memory_limit_gib)
+    shown = [objects.placed[member] for one in chosen for member in (one.medoid, *one.farthest)]
+    check_memory(shown, objects.volumes, memory_limit_gib)
+    if shown:  # their surfaces take more memory than their voxels
+        ids, extents = np.array([one.id for one in shown]), np.array([one.shape for one in shown])
+        check_crop_memory(ids, extents, objects.volumes.voxel_size, memory_limit_gib, "memory_limit_gib")
     plane = embed(clustering.matrix, embedding, clustering.seed)
     return DescribedClusters(clustering, known, chosen, plane, embedding)

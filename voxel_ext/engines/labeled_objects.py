@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,8 +136,8 @@ def known_classes(
     if classes is None:
         return None
     where = str(classes) if isinstance(classes, str | os.PathLike) else "what was given as classes"
-    table = _class_table(classes, objects)
     wanted = ids.tolist()
+    table = _class_table(classes, objects, wanted)
     found = {one: table[one] for one in wanted if one in table}
     if not found:
         raise InvalidInputError(
@@ -152,12 +152,14 @@ def known_classes(
     return found
 
 
-def _class_table(classes: Any, objects: LabeledObjects) -> dict[int, str]:
+def _class_table(classes: Any, objects: LabeledObjects, wanted: Sequence[int]) -> dict[int, str]:
+    """Class by id; of a volume of classes those of the wanted objects only, others may be too large to read."""
     opened = open_classes(classes, objects.volumes.labels)
     assert opened is not None
     numbers = opened.table
     if opened.volume is not None:
         labels = replace(objects.volumes, image=None)
-        numbers = {number: opened.of(one, labels.read(one)[0]) for number, one in objects.placed.items()}
+        placed = {number: objects.placed[number] for number in wanted}
+        numbers = {number: opened.of(one, labels.read(one)[0]) for number, one in placed.items()}
     names = opened.names
     return {one: names[k] if names else str(k) for one, k in numbers.items() if k != UNKNOWN}

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 FEATURE_LAYERS = ("encoder", "projector")
 """What of a :class:`~voxel_ext.networks.nets.SimSiam` can be the feature of an object."""
 
+KEY_METRICS = ("val_agreement", "knn_accuracy")
+"""What can choose the best epoch: the agreement of the views, without classes, or the accuracy of nearest neighbors."""
+
 
 def prepare_two_views(
     batch: dict[str, Any],
@@ -98,28 +101,21 @@ def scaled_learning_rate(learning_rate: float, batch_size: int, scale: bool) -> 
     return learning_rate * batch_size / 256 if scale else learning_rate
 
 
-def check_objects(
-    dataset: ObjectDataset,
-    in_channels: int,
-    batch_size: int,
-    name: str = "batch_size",
-    drop_last: bool = True,
-    processes: int = 1,
+def check_batch_size(
+    dataset: ObjectDataset, batch_size: int, name: str = "batch_size", drop_last: bool = True, processes: int = 1
 ) -> None:
-    """Refuse objects or a batch size that contrastive learning cannot use, before any long work.
+    """Refuse a batch size that contrastive learning cannot use with these objects, before any long work.
 
     Args:
         dataset: the objects.
-        in_channels: of the network.
         batch_size: of a process.
         name: of the setting that it comes from, for the message.
         drop_last: whether a last, smaller batch is left out.
         processes: that share the objects.
 
     Raises:
-        InvalidInputError: another number of channels; fewer than two objects in a batch; too few objects for a batch.
+        InvalidInputError: fewer than two objects in a batch; too few objects for a batch.
     """
-    check_channels(dataset, in_channels)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 2:
         raise InvalidInputError(
             f"{name}={batch_size!r}; expected a whole number of at least 2, since objects are compared with others"
@@ -133,18 +129,21 @@ def check_objects(
         )
 
 
-def check_channels(dataset: ObjectDataset, in_channels: int) -> None:
-    """Refuse objects with another number of channels than the network takes.
+def check_key_metric(name: str, known: bool) -> None:
+    """Refuse a metric to choose the checkpoint by that contrastive learning does not have, before any long work.
+
+    Args:
+        name: one of :data:`KEY_METRICS`.
+        known: whether classes are known, see :func:`classes_known`.
 
     Raises:
-        InvalidInputError: they differ.
+        InvalidInputError: another name, or the metric needs classes that are not known.
     """
-    found = dataset.item_shape[0]
-    if found != in_channels:
-        contents = dataset.settings.get("contents", "unknown")
+    check_option("key_metric_name", name, KEY_METRICS)
+    if name == "knn_accuracy" and not known:
         raise InvalidInputError(
-            f"in_channels={in_channels}, but the cubes of {dataset.path} have {found} (contents {contents!r}); set "
-            f"in_channels to {found}, or prepare the objects with other contents"
+            "key_metric_name='knn_accuracy', but too few objects have a known class; prepare the objects with classes, "
+            "or set key_metric_name to 'val_agreement'"
         )
 
 

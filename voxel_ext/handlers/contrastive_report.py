@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +20,7 @@ from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.transforms.two_views import VIEWS
-from voxel_ext.visualize import write_report
 from voxel_ext.visualize.contrastive_report import feature_map, nearest_objects, neighbor_gallery, view_pairs
-
-logger = logging.getLogger(__name__)
 
 NEIGHBORS = 5
 PAIRS = 8
@@ -46,13 +42,13 @@ class ContrastiveReportHandler(ReportWriter):
         title: heading of the page.
         settings: what to list as settings, may be nested.
         history_file: that of the training; no curves if None or if there is no such file.
-        max_objects: how many objects the map has and neighbors are sought among, at least 2.
-        queries: of how many objects to show the neighbors.
+        max_objects: of how many objects to show the neighbors; 0 for none.
+        max_map_objects: how many objects the map has and neighbors are sought among, at least 2.
         key: of the features in the network's output, if ``encode`` is None.
         notes: sentences to put on top of the page.
 
     Raises:
-        InvalidInputError: ``max_objects`` is below 2, or ``queries`` negative.
+        InvalidInputError: ``max_objects`` is negative, or ``max_map_objects`` below 2.
     """
 
     def __init__(
@@ -63,20 +59,20 @@ class ContrastiveReportHandler(ReportWriter):
         title: str = "Report",
         settings: Mapping[str, Any] | None = None,
         history_file: str | os.PathLike[str] | None = None,
-        max_objects: int = 2000,
-        queries: int = 8,
+        max_objects: int = 12,
+        max_map_objects: int = 2000,
         key: str = "features",
         notes: Sequence[str] = (),
     ) -> None:
-        if max_objects < 2 or queries < 0:
+        if max_objects < 0 or max_map_objects < 2:
             raise InvalidInputError(
-                f"max_report_objects={max_objects}, queries={queries}; expected at least 2 and at least 0"
+                f"max_report_objects={max_objects}, max_map_objects={max_map_objects}; expected at least 0 and 2"
             )
         super().__init__(path, title, settings, history_file, notes)
         self.dataset = dataset
         self.encode = encode
         self.max_objects = max_objects
-        self.queries = queries
+        self.max_map_objects = max_map_objects
         self.key = key
         self._start()
 
@@ -98,9 +94,9 @@ class ContrastiveReportHandler(ReportWriter):
         for i, chunk in enumerate(chunks):
             if chunk:
                 continue
-            place = self._seen if self._seen < self.max_objects else self._random.randint(0, self._seen)
+            place = self._seen if self._seen < self.max_map_objects else self._random.randint(0, self._seen)
             self._seen += 1
-            if place < self.max_objects:
+            if place < self.max_map_objects:
                 self._kept[place : place + 1] = [(ids[i], classes[i], features[i])]
             if len(self._views) < PAIRS and VIEWS[0] in batch:
                 first, second = (np.asarray(batch[key][i].float().cpu()) for key in VIEWS)
@@ -117,15 +113,7 @@ class ContrastiveReportHandler(ReportWriter):
     def _write(self, engine: Engine) -> None:
         if idist.get_rank() != 0:
             return
-        write_report(
-            self.path,
-            self.title,
-            metrics={name: float(value) for name, value in engine.state.metrics.items()},
-            sections=self._sections(),
-            **self._listed(),
-        )
-        logger.info("report: %s", self.path)
-        self._start()
+        self._publish(engine, self._sections())
 
     def _listed(self) -> dict[str, Any]:
         """Arguments of every page, with the curves that tell something new."""
@@ -141,7 +129,7 @@ class ContrastiveReportHandler(ReportWriter):
         if self._kept:
             features = np.stack([row for _, _, row in self._kept])
             sections.append(("Map of the features", feature_map(features, [self._name(c) for _, c, _ in self._kept])))
-            if len(self._kept) > 1 and self.queries:
+            if len(self._kept) > 1 and self.max_objects:
                 sections.append(("Nearest neighbors", self._gallery(features)))
         if self._views:
             ids, first, second = zip(*self._views, strict=True)
@@ -149,7 +137,7 @@ class ContrastiveReportHandler(ReportWriter):
         return sections
 
     def _gallery(self, features: NDArray[np.float32]) -> str:
-        chosen = sorted(random.Random(0).sample(range(len(features)), min(self.queries, len(features))))
+        chosen = sorted(random.Random(0).sample(range(len(features)), min(self.max_objects, len(features))))
         near = nearest_objects(features, chosen, NEIGHBORS)
         rows = [[query, *found] for query, found in zip(chosen, near.tolist(), strict=True)]
         places = {int(one): row for row, one in reversed(list(enumerate(self.dataset.ids)))}

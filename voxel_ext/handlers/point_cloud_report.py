@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +16,7 @@ from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.losses import ChamferLoss
-from voxel_ext.visualize import write_report
 from voxel_ext.visualize.point_clouds import CloudPair, cloud_pairs, cloud_path
-
-logger = logging.getLogger(__name__)
 
 STEPS = 6
 """Clouds on the way from one object to another."""
@@ -41,10 +37,10 @@ class PointCloudReportHandler(ReportWriter):
     Args:
         path: the file to write; replaced whole at the end of every run of the engine, by the process of rank 0.
         decode: from codes (B, L) to clouds (B, R, 3), ``network.decode``.
-        class_names: of the classes 0, 1, ... of the objects; None if they have none, or numbers.
         title: heading of the page.
         settings: what to list as settings, may be nested.
         history_file: that of the training; no curves if None or if there is no such file.
+        class_names: of the classes 0, 1, ...; None where they have no names, or are not known.
         max_objects: how many objects to show; 0 for none.
         notes: sentences to put on top of the page.
 
@@ -56,11 +52,11 @@ class PointCloudReportHandler(ReportWriter):
         self,
         path: str | os.PathLike[str],
         decode: Callable[[torch.Tensor], torch.Tensor],
-        class_names: Sequence[str] | None = None,
         title: str = "Report",
         settings: Mapping[str, Any] | None = None,
         history_file: str | os.PathLike[str] | None = None,
-        max_objects: int = 8,
+        class_names: Sequence[str] | None = None,
+        max_objects: int = 12,
         notes: Sequence[str] = (),
     ) -> None:
         if max_objects < 0:
@@ -106,15 +102,7 @@ class PointCloudReportHandler(ReportWriter):
         sections = [("Objects", cloud_pairs([kept.pair for kept in self._kept]))] if self._kept else []
         if len(self._kept) > 1:
             sections.append(("Between two codes", self._path(engine)))
-        write_report(
-            self.path,
-            self.title,
-            metrics={name: float(value) for name, value in engine.state.metrics.items()},
-            sections=sections,
-            **self._listed(),
-        )
-        logger.info("report: %s", self.path)
-        self._start()
+        self._publish(engine, sections)
 
     def _path(self, engine: Engine) -> str:
         """Draw the way between the two codes that are farthest apart."""

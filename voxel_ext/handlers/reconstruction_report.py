@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,8 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_store import WormStore
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.handlers.report_writer import ReportWriter
-from voxel_ext.visualize import colors, write_report
+from voxel_ext.visualize import colors
 from voxel_ext.visualize.viewer import data_url
-
-logger = logging.getLogger(__name__)
 
 _COLUMNS = ("input", "target", "reconstruction", "difference")
 
@@ -91,15 +88,7 @@ class ReconstructionReportHandler(ReportWriter):
         if idist.get_rank() != 0:
             return
         sections = [("Cells", _picture(self._kept))] if self._kept else []
-        write_report(
-            self.path,
-            self.title,
-            metrics={name: float(value) for name, value in engine.state.metrics.items()},
-            sections=sections,
-            **self._listed(),
-        )
-        logger.info("report: %s", self.path)
-        self._start()
+        self._publish(engine, sections)
 
 
 def _slices(cube: torch.Tensor) -> NDArray[np.float32]:

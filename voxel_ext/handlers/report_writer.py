@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,10 @@ from monai.data import decollate_batch
 
 from voxel_ext.errors import InvalidInputError, require
 from voxel_ext.handlers.history import read_history
+from voxel_ext.visualize import write_report
 from voxel_ext.workflow import check_writable
+
+logger = logging.getLogger(__name__)
 
 
 class ReportWriter(ABC):
@@ -73,6 +77,18 @@ class ReportWriter(ABC):
     @abstractmethod
     def _write(self, engine: Engine) -> None:
         """Write the report."""
+
+    def _publish(self, engine: Engine, sections: Sequence[tuple[str, str]]) -> None:
+        """Write the page: the metrics, the sections and what every page lists; then forget what was collected."""
+        write_report(
+            self.path,
+            self.title,
+            metrics={name: float(value) for name, value in engine.state.metrics.items()},
+            sections=sections,
+            **self._listed(),
+        )
+        logger.info("report: %s", self.path)
+        self._start()
 
     def _listed(self) -> dict[str, Any]:
         """Arguments of every page: settings, learning curves and notes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,8 @@ from voxel_ext.handlers.object_features import batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.losses import gaussian_kl
 from voxel_ext.networks.nets import ShapeVAE
-from voxel_ext.visualize import colors, write_report
+from voxel_ext.visualize import colors
 from voxel_ext.visualize.shape_report import class_table, code_picture, difference_tile, mosaic, object_tile
-
-logger = logging.getLogger(__name__)
 
 _STEPS = 7
 _PAIRS = 5
@@ -157,15 +154,7 @@ class VAEReportHandler(ReportWriter):
             sections += [("Between two codes", between)] if (between := self._interpolate(shown)) else []
             sections += [("Along the code", self._traverse(codes, divergence))]
         sections += [("The code", code_picture(divergence))]
-        write_report(
-            self.path,
-            self.title,
-            metrics={name: float(value) for name, value in engine.state.metrics.items()},
-            sections=sections,
-            **self._listed(),
-        )
-        logger.info("report: %s", self.path)
-        self._start()
+        self._publish(engine, sections)
 
     def _choose(self) -> list[_Shown]:
         """Take one object of each class after the other, until there are enough."""

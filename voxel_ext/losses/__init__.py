@@ -22,7 +22,8 @@ from voxel_ext.losses.segmentation import SegmentationLoss, positive_class_weigh
 from voxel_ext.losses.self_supervised import InfoNCELoss, NegativeCosineLoss, self_supervised_loss
 from voxel_ext.losses.sinkhorn import SinkhornMatchingLoss, log_sinkhorn
 from voxel_ext.losses.task_weighting import GradientNormalization, UncertaintyWeighting
-from voxel_ext.losses.vae import VAELoss, gaussian_kl
+from voxel_ext.losses.vae import VAELoss
+from voxel_ext.losses.variational import gaussian_kl
 from voxel_ext.losses.vector_field import AngularLoss, MaskedCosineLoss
 from voxel_ext.losses.weighted import WeightedCrossEntropyLoss, WeightedSmoothL1Loss
 

@@ -7,29 +7,32 @@ from collections.abc import Mapping
 
 import torch
 from monai.utils import convert_to_tensor
-from torch.nn.modules.loss import _Loss
 
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.losses.chamfer import ChamferLoss
 from voxel_ext.losses.earth_mover import EarthMoverLoss
-from voxel_ext.losses.vae import gaussian_kl
+from voxel_ext.losses.variational import VariationalLoss, check_number, gaussian_kl
 
 DISTANCES = ("chamfer", "earth_mover", "sinkhorn")
 """The squared Chamfer distance; the earth mover's distance, exact; or by Sinkhorn, for clouds of different sizes."""
 
 
-class PointCloudLoss(_Loss):
+class PointCloudLoss(VariationalLoss):
     """Distance of the reconstruction from the target + beta KL + w ‖I - A Aᵀ‖², each a mean over the batch.
 
     The two last terms count where the network's output has what they need: KL, see
-    :func:`~voxel_ext.losses.vae.gaussian_kl`, that of a variational network, and the orthogonality that of an input
-    transform A (Qi et al. 2017, "PointNet").
+    :func:`~voxel_ext.losses.variational.gaussian_kl`, that of a variational network, and the orthogonality that of an
+    input transform A (Qi et al. 2017, "PointNet"). The warm-up of beta is that of
+    :class:`~voxel_ext.losses.variational.VariationalLoss`.
 
     Args:
         distance: one of :data:`DISTANCES`.
-        beta: weight of KL, which is summed over the code, in units of the distance.
+        beta: the full weight of KL, which is summed over the code, in units of the distance.
         orthogonality_weight: w; 0.001 as in Qi et al.
         search: of the Chamfer distance, see :class:`~voxel_ext.losses.chamfer.ChamferLoss`.
+        warmup: "constant", "linear" or "cyclic".
+        warmup_length: length of the rise, or of a cycle.
+        ramp: the share of a cycle in which beta rises.
 
     Attributes:
         last_parts: ``distance``, and where they count ``kl`` and ``orthogonality`` (without their weights) of the last
@@ -45,18 +48,19 @@ class PointCloudLoss(_Loss):
         beta: float = 1e-4,
         orthogonality_weight: float = 1e-3,
         search: str = "chunked",
+        warmup: str = "linear",
+        warmup_length: float = 5,
+        ramp: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(beta, warmup, warmup_length, ramp)
         self.distance: ChamferLoss | EarthMoverLoss
         if check_option("distance", distance, DISTANCES) == "chamfer":
             self.distance = ChamferLoss(search=search)
         else:
             self.distance = EarthMoverLoss("exact" if distance == "earth_mover" else "sinkhorn")
-        self.weights = {
-            "kl": _checked_weight("beta", beta),
-            "orthogonality": _checked_weight("orthogonality_weight", orthogonality_weight),
-        }
-        self.last_parts: dict[str, torch.Tensor] = {}
+        self.orthogonality_weight = check_number(
+            "orthogonality_weight", orthogonality_weight, 0, math.inf, "a number of at least 0"
+        )
 
     def forward(self, pred: Mapping[str, torch.Tensor], target: torch.Tensor) -> torch.Tensor:
         """Compute the loss, in float32.
@@ -84,13 +88,7 @@ class PointCloudLoss(_Loss):
                 parts["kl"] = gaussian_kl(values["mean"], values["log_variance"]).mean()
             if "orthogonality" in values:
                 parts["orthogonality"] = values["orthogonality"].mean()
-            total = sum((self.weights[name] * part for name, part in parts.items() if name != "distance"), start=0)
+            weights = {"distance": 1.0, "kl": self.current_beta, "orthogonality": self.orthogonality_weight}
+            total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
         self.last_parts = {name: part.detach() for name, part in parts.items()}
-        return parts["distance"] + total
-
-
-def _checked_weight(name: str, value: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:
-        raise InvalidInputError(f"{name}={value!r} is not valid; expected a number of at least 0")
-    return float(value)
+        return total

@@ -166,8 +166,10 @@ def _volume_level(field: NDArray[np.float32], volume: float, voxel_size: tuple[f
     near = float(np.partition(field, field.size - count, axis=None)[field.size - count])
     low, high = max(0.9 * near, 0.01 * highest), min(1.1 * near, 0.98 * highest)
     if excess(low) <= 0 or excess(high) >= 0:
-        low, high = 0.01 * highest, 0.99999 * highest
-    level = brentq(excess, low, high, xtol=1e-6 * highest)
+        low, high = min(low, 0.01 * highest), 0.99999 * highest
+        while excess(low) < 0:  # most of the volume is in parts so thin that smoothing leaves little of them
+            low /= 2
+    level = brentq(excess, low, high, xtol=1e-6 * low)
     return found.get(level) or _level_set(field, level, voxel_size)
 
 

@@ -104,7 +104,7 @@ def neighbor_gallery(
     """Draw a row for each query: the object, and beside it those with the most similar features.
 
     Args:
-        cubes: per row, the masks (S, S, S) of the query and of its neighbors.
+        cubes: per row, the masks (S, S, S) of the query and of its neighbors; an empty one is drawn as background.
         names: likewise, below the pictures.
         agreeing: likewise, whether to mark the object as of the query's class.
 
@@ -112,7 +112,6 @@ def neighbor_gallery(
         an HTML element.
 
     Raises:
-        InvalidInputError: an empty mask.
         MissingDependencyError: matplotlib is not installed.
     """
     columns = max(len(row) for row in cubes)
@@ -172,4 +171,6 @@ def _class_colors(count: int) -> list[NDArray[np.float32]]:
 
 
 def _picture(mask: NDArray[np.float32], color: str) -> NDArray[np.uint8]:
+    if not mask.any():  # intensities that are all 0 show nothing of the object
+        return (np.tile(colors.rgb(colors.DARK), (PIXELS, PIXELS, 1)) * 255).round().astype(np.uint8)
     return colored_view(shaded_view(object_shape(mask, (1.0, 1.0, 1.0)), PIXELS), color)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from voxel_ext.errors import InvalidInputError, check_option, require
+from voxel_ext.morphology.clustering.algorithms import find_algorithm
 from voxel_ext.morphology.clustering.feature_table import FeatureMatrix
 from voxel_ext.morphology.clustering.fitting import cluster
 
@@ -60,7 +61,8 @@ def stability(
         the agreement.
 
     Raises:
-        InvalidInputError: an unknown method, too few repeats or a wrong fraction; or as :func:`cluster`.
+        InvalidInputError: an unknown method, too few repeats, a wrong fraction, or more clusters than objects in a
+            subsample; or as :func:`cluster`.
     """
     check_option("method", method, METHODS)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 2:
@@ -68,15 +70,24 @@ def stability(
     if not isinstance(fraction, Real) or not 0.5 < fraction < 1:
         raise InvalidInputError(f"fraction={fraction!r}; expected a number above 0.5 and below 1")
     rng, count = np.random.default_rng(seed), len(matrix)
+    size = max(int(fraction * count), count // 2 + 1)
+    if method == "subsamples" and isinstance(n_clusters, int) and size < n_clusters <= count:
+        raise InvalidInputError(
+            f"n_clusters={n_clusters} of {count} objects, but a subsample has only {size}; choose fewer clusters, or "
+            "the method 'seeds'"
+        )
+    # without a seed all repeats are the same: one is made
+    different = 1 if method == "seeds" and not find_algorithm(algorithm).is_random else repeats
     runs = []
-    for repeat in range(repeats):
+    for repeat in range(different):
         rows = np.arange(count)
         if method == "subsamples":
-            rows = np.sort(rng.choice(count, size=max(int(fraction * count), count // 2 + 1), replace=False))
+            rows = np.sort(rng.choice(count, size=size, replace=False))
         part = FeatureMatrix(matrix.ids[rows], matrix.values[rows], matrix.columns, matrix.blocks)
         labels = np.full(count, np.iinfo(np.int64).min)
         labels[rows] = cluster(part, algorithm, n_clusters, seed + repeat, **options).labels
         runs.append((rows, labels))
+    runs *= repeats // different
     score = require("sklearn.metrics", extra="em").adjusted_rand_score
     scores = []
     for (first, one), (second, other) in itertools.combinations(runs, 2):
