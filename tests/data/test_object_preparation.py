@@ -147,7 +147,7 @@ def test_classes_of_tables_and_volumes(tmp_path, volumes):
     _, attributes = read(prepare_objects(labels, image, tmp_path / "d.h5", classes={3: 2**63, 4: 0}, **one).path)
     assert attributes["class_names"] == ["0", str(2**63)]
     large = np.where(labels > 0, np.uint64(2**63), np.uint64(0))
-    with pytest.raises(InvalidInputError, match=r"class 9223372036854775808 of the object 70000; expected .* 2\*\*63 - 1"):
+    with pytest.raises(InvalidInputError, match=r"class 9223372036854775808 of the object 70000; expected at most"):
         prepare_objects(labels, image, tmp_path / "e.h5", classes=large, **one)
 
 

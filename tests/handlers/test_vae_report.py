@@ -108,7 +108,7 @@ def test_contents_with_the_image(tmp_path, contents):
 
 def test_without_classes_or_objects_to_show(tmp_path, network):
     page, _ = run(tmp_path / "report.html", network, batches(4, classes=False))
-    assert "unknown 10" in page
+    assert "object 10" in page
     assert "Interpolation" in page
     page, _ = run(tmp_path / "report.html", network, batches(4), max_objects=0)
     assert "Traversal" not in page

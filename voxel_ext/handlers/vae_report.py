@@ -45,7 +45,7 @@ class _Shown:
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.id}"
+        return f"{self.name if self.name != _UNKNOWN else 'object'} {self.id}"
 
 
 class VAEReportHandler(ReportWriter):
@@ -200,8 +200,8 @@ class VAEReportHandler(ReportWriter):
             middle = [object_tile(image, self.channels, colors.PREDICTION) for image in decoded]
             tiles.append([ends[0], *middle, ends[1]])
         columns = ["original", *(f"{share:.2f}" for share in shares[:, 0].tolist()), "original"]
-        rows = [f"{first.name}\nto {second.name}" for first, second in pairs]
-        note = "What the decoder gives on the straight line between the codes of two objects of different classes."
+        rows = [f"{first.label}\nto {second.label}" for first, second in pairs]
+        note = "What the decoder gives on the straight line between the codes of two objects."
         return mosaic(tiles, rows, columns, "Interpolation between codes", note)
 
     def _traverse(self, codes: torch.Tensor, divergence: NDArray[np.float64]) -> str:
