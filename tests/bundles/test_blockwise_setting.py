@@ -13,7 +13,7 @@ import optic_lobe_commands as optic_lobes
 import pytest
 import torch
 import zarr
-from bundle_commands import configs
+from bundle_commands import configs, reason
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 
@@ -87,7 +87,7 @@ def test_optic_lobe_masks(lobes, tmp_path):
 
 def test_optic_lobe_images_with_x_first_are_refused(lobes, tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.ones((8, 9, 10), np.uint8), np.eye(4)), tmp_path / "lobe.nii.gz")
-    message = cells.reason(optic_lobes.infer, lobes, tmp_path, blockwise="true", output_dir=f"{tmp_path}/out")
+    message = reason(optic_lobes.infer, lobes, tmp_path, blockwise="true", output_dir=f"{tmp_path}/out")
     for word in ("lobe.nii.gz", "(x, y, z)", "HDF5 and zarr", "blockwise"):
         assert word in message
     assert not list((tmp_path / "out").glob("*.zarr"))
@@ -142,7 +142,7 @@ def test_a_second_run_keeps_the_result_and_other_settings_need_overwrite(somata,
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "brain.zarr").rglob("*")}
     neurons.infer(somata, somata / "data", **settings)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "brain.zarr").rglob("*")} == times
-    message = cells.reason(neurons.infer, somata, somata / "data", overlap=0.5, **settings)
+    message = reason(neurons.infer, somata, somata / "data", overlap=0.5, **settings)
     for word in ("brain.zarr", "overlap", "0.25", "0.5", "overwrite"):
         assert word in message
     np.testing.assert_array_equal(stored(tmp_path / "brain.zarr"), before)
@@ -151,7 +151,7 @@ def test_a_second_run_keeps_the_result_and_other_settings_need_overwrite(somata,
 
 
 def test_blockwise_is_true_or_false(somata, tmp_path):
-    message = cells.reason(neurons.infer, somata, somata / "data", blockwise="yes", output_dir=str(tmp_path))
+    message = reason(neurons.infer, somata, somata / "data", blockwise="yes", output_dir=str(tmp_path))
     assert "blockwise='yes' must be true or false" in message
     assert not list(tmp_path.glob("*.zarr"))
 
@@ -188,7 +188,7 @@ def test_cell_classes(trained, animals, tmp_path):
 
 def test_cells_in_other_channels_are_refused(trained, animals, tmp_path):
     settings = {"channels": ["TagRFP", "mNeptune2.5", "CyOFP1", "mTagBFP2"], "output_dir": str(tmp_path)}
-    message = cells.reason(cells.infer, trained, animals / "val", blockwise="true", **settings)
+    message = reason(cells.infer, trained, animals / "val", blockwise="true", **settings)
     for word in ("val_0001.h5", "TagRFP", "mTagBFP2", "channels"):
         assert word in message, message
     assert not list(tmp_path.glob("*.zarr"))

@@ -189,6 +189,8 @@ def test_the_best_epoch_by_the_accuracy_of_neighbors(trained, dataset, tmp_path)
 def test_simsiam(dataset, tmp_path):
     train(tmp_path, dataset, "variants/simsiam", run_id="run", epochs=1)
     assert -1 <= history(tmp_path)[0]["val_loss"] <= 1
+    settings = json.loads((tmp_path / "models" / "settings.json").read_text())
+    assert settings["checkpoint_policy"] == "last"  # the best agreement is that of a collapsed network
     output = infer(tmp_path, dataset, "variants/simsiam")
     assert (output / "features" / "clf.parquet").is_file()
 
