@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +18,14 @@ from voxel_ext.data.jobs import pending
 from voxel_ext.data.object_batches import ObjectBatch
 from voxel_ext.data.object_classes import ObjectClasses
 from voxel_ext.data.object_sources import ObjectVolumes, PlacedObject
+from voxel_ext.data.part_folder import begin_parts
 from voxel_ext.data.prepared_file import prepared_difference
-from voxel_ext.data.prepared_folder import describe_difference, write_text_if_changed
 from voxel_ext.data.scheduling import BlockScheduler
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import require
 from voxel_ext.morphology.object_features import crop_features
 
 if TYPE_CHECKING:
     import pandas
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,22 +64,13 @@ def open_parts(
         InvalidInputError: there is an unfinished measurement of other settings; or what ``scan`` raises.
         OSError: a file cannot be written.
     """
-    settings, objects = folder / "settings.json", folder / "objects.parquet"
-    difference = "it was not begun"
-    if settings.exists():
-        difference = describe_difference(folder, json.loads(settings.read_text(encoding="utf-8")), record)
-        if difference and not overwrite and any(folder.glob("batch_*.h5")):
-            raise InvalidInputError(
-                f"an interrupted measurement is there: {difference}. Finish it with those settings, choose another "
-                "output_dir, or set overwrite=True to begin anew"
-            )
-    if difference:
-        table = scan()  # before anything is written, since it may be that there are no objects
-        shutil.rmtree(folder, ignore_errors=True)
-        write_features(table, objects)
-        write_text_if_changed(settings, json.dumps(record))
-    else:
-        logger.info("going on with the interrupted measurement in %s", folder)
+    objects = folder / "objects.parquet"
+
+    def measure() -> Callable[[], None]:
+        table = scan()
+        return lambda: write_features(table, objects)
+
+    begin_parts(folder, record, measure, overwrite, "measurement", "output_dir")
     return read_features(objects)
 
 

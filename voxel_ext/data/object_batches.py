@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
 from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.object_classes import ObjectClasses
 from voxel_ext.data.object_sources import ObjectVolumes, PlacedObject
+from voxel_ext.data.part_folder import begin_parts
 from voxel_ext.data.prepared_file import prepared_difference, read_record
 from voxel_ext.data.prepared_folder import describe_difference, write_text_if_changed
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path, locked_folder
-
-logger = logging.getLogger(__name__)
 
 BATCH = 32
 """Objects in a batch."""
@@ -135,22 +133,13 @@ def _open_parts(
     folder: Path, record: dict[str, Any], objects: Callable[[], list[PlacedObject]], overwrite: bool
 ) -> list[PlacedObject]:
     """Make the folder of batches, or go on with the one that is there; its list of objects."""
-    listed, settings = folder / "objects.json", folder / "settings.json"
-    difference = "it was not begun"
-    if settings.exists():
-        difference = describe_difference(folder, json.loads(settings.read_text(encoding="utf-8")), record)
-        if difference and not overwrite and any(folder.glob("batch_*.h5")):
-            raise InvalidInputError(
-                f"an interrupted preparation is there: {difference}. Finish it with those settings, choose another "
-                "output_file, or set overwrite=True to begin anew"
-            )
-    if difference:
-        found = objects()  # before anything is written, since it may be that there are none
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text_if_changed(listed, json.dumps(found))
-        write_text_if_changed(settings, json.dumps(record))
-    else:
-        logger.info("going on with the interrupted preparation in %s", folder)
+    listed = folder / "objects.json"
+
+    def find() -> Callable[[], None]:
+        found = objects()
+        return lambda: write_text_if_changed(listed, json.dumps(found))
+
+    begin_parts(folder, record, find, overwrite, "preparation", "output_file")
     rows = json.loads(listed.read_text(encoding="utf-8"))
     return [PlacedObject(one, tuple(lower), tuple(upper)) for one, lower, upper in rows]
 
