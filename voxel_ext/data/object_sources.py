@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from voxel_ext.data.lazy_volume import LazyVolume, open_volume
-from voxel_ext.data.object_table import find_voxel_size, object_statistics
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.data.lazy_volume import LazyVolume
+from voxel_ext.data.object_table import Source, find_voxel_size, object_statistics, open_single
+from voxel_ext.errors import InvalidInputError
 from voxel_ext.morphology.runs import check_label_type
-
-Source = str | os.PathLike[str] | LazyVolume | ArrayLike
 
 GIB = 1 << 30
 
@@ -96,25 +93,6 @@ def open_objects(labels: Source, image: Source | None, voxel_size: Sequence[floa
     check_label_type(volume.dtype, volume.address)
     picture = None if image is None else open_like(image, "image", volume)
     return ObjectVolumes(volume, picture, find_voxel_size(voxel_size, volume, picture))
-
-
-def open_single(source: Source, name: str) -> LazyVolume:
-    """Open a volume of one channel.
-
-    Args:
-        source: see ``open_volume``.
-        name: what it is, for messages.
-
-    Raises:
-        InvalidInputError: it has several channels, or as ``open_volume``.
-        MissingDataError: the path is empty, or as ``open_volume``.
-    """
-    if isinstance(source, str | os.PathLike) and os.fspath(source) == "":
-        raise MissingDataError(f"no {name} are given: {name}={str(source)!r}; set {name} to the path of a volume")
-    volume = source if isinstance(source, LazyVolume) else open_volume(source, name=name)
-    if volume.shape[0] != 1:
-        raise InvalidInputError(f"{volume.address} has {volume.shape[0]} channels; expected {name} (D, H, W) with one")
-    return volume
 
 
 def open_like(source: Source, name: str, labels: LazyVolume) -> LazyVolume:

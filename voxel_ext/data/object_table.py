@@ -15,7 +15,7 @@ from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.object_bounds import check_bounds, keep_objects
 from voxel_ext.data.patch_counts import three_sizes
 from voxel_ext.data.scheduling import block_scheduler
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import InvalidInputError, MissingDataError, require
 from voxel_ext.morphology.object_columns import check_voxel_size, statistics_table
 from voxel_ext.morphology.runs import check_label_type
 from voxel_ext.morphology.spatial_density import SpatialGrid, count_labeled, spatial_density
@@ -81,9 +81,9 @@ def object_statistics(
     """
     require("pandas", extra="em")  # before the work
     lower, upper = check_bounds(bounds)
-    volume = _open(labels, "labels")
+    volume = open_single(labels, "labels")
     check_label_type(volume.dtype, volume.address)
-    picture = None if image is None else _open(image, "image")
+    picture = None if image is None else open_single(image, "image")
     if picture is not None and picture.spatial_shape != volume.spatial_shape:
         raise InvalidInputError(
             f"{picture.address} has shape {picture.spatial_shape}, but {volume.address} has {volume.spatial_shape}; "
@@ -135,7 +135,19 @@ def find_voxel_size(
     return check_voxel_size([float(value) * NM_PER_UM for value in sizes[0][1]])
 
 
-def _open(source: Any, name: str) -> LazyVolume:
+def open_single(source: Source, name: str) -> LazyVolume:
+    """Open a volume of one channel.
+
+    Args:
+        source: see ``open_volume``.
+        name: what it is, for messages.
+
+    Raises:
+        InvalidInputError: it has several channels, or as ``open_volume``.
+        MissingDataError: the path is empty, or as ``open_volume``.
+    """
+    if isinstance(source, str | os.PathLike) and os.fspath(source) == "":
+        raise MissingDataError(f"no {name} are given: {name}={str(source)!r}; set {name} to the path of a volume")
     volume = source if isinstance(source, LazyVolume) else open_volume(source, name=name)
     if volume.shape[0] != 1:
         raise InvalidInputError(f"{volume.address} has {volume.shape[0]} channels; expected {name} (D, H, W) with one")
