@@ -20,7 +20,7 @@ class Row:
 
     benchmark: str
     what: str
-    ours: float
+    ours: float | None
     other: float | None = None
     ratio: float | None = None
     unit: str = "s"

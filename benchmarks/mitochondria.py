@@ -14,20 +14,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bundles import cpu_seconds, run_bundle
-from benchmarks.harness import machine, versions
+from benchmarks.harness import Row, machine, versions
 from benchmarks.mitochondria_figures import draw_heat_map, scores_table, sets_table
-from benchmarks.mitochondria_scores import LEARNED, score_all
+from benchmarks.mitochondria_scores import LEARNED, best, score_all
 
 CLUSTERING = "em_clustering"
 BUNDLES = dict(zip(LEARNED, ("em_shape_vae", "em_point_cloud_autoencoder", "em_contrastive"), strict=True))
 """The bundle of each learned feature."""
 SCALINGS = ("minmax", "standard", "pca_whiten")
+OBJECTS = 600
+SIZE = (256, 256, 256)
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,35 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     synthetic = {"seed": arguments.seed, "synthetic_objects": arguments.objects, "synthetic_size": arguments.size}
     experiment = Experiment(Path(arguments.work).resolve(), synthetic)
+    learned = () if arguments.only == "classical" else tuple(arguments.features)
+    options = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    report(experiment, scores_of(experiment, learned, arguments.scalings, options))
+
+
+def run(arguments: argparse.Namespace) -> list[Row]:
+    """The best clusters of every set of features of 600 objects, as rows of the common table."""
+    synthetic = {"seed": 0, "synthetic_objects": OBJECTS, "synthetic_size": list(SIZE)}
+    scores = scores_of(Experiment(arguments.work / "mitochondria", synthetic), LEARNED, SCALINGS, {})
+    rows = []
+    for name in dict.fromkeys(row["set"] for row in scores):
+        row = best([one for one in scores if one["set"] == name])
+        what = f"adjusted Rand index of the best clusters by {name} ({row['algorithm']}, {row['scaling']})"
+        rows.append(Row("mitochondria", what, row.get("ari"), unit=""))
+    return rows
+
+
+def scores_of(
+    experiment: Experiment, learned: Sequence[str], scalings: Sequence[str], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Take every step that was not taken yet, and score the clusters of every set of features."""
     experiment.work.mkdir(parents=True, exist_ok=True)
     _keep_settings(experiment)
     experiment.measure()
-    learned = () if arguments.only == "classical" else tuple(arguments.features)
-    options = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     for feature in learned:
         experiment.learn(feature, options)
     folders = {CLUSTERING: None, **{BUNDLES[feature]: feature for feature in learned}}
     places = {name: experiment.features_dir(bundle) for bundle, name in folders.items()}
-    scores = score_all(places, experiment.volume["classes"], arguments.scalings)
-    report(experiment, scores)
+    return score_all(places, experiment.volume["classes"], scalings)
 
 
 def _arguments() -> argparse.Namespace:
@@ -133,10 +153,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--features", nargs="+", choices=LEARNED, default=LEARNED, help="learned features (all)")
     parser.add_argument("--scalings", nargs="+", choices=SCALINGS, default=SCALINGS, help="of the features (all)")
     parser.add_argument("--epochs", type=int, default=None, help="of every network, other than those of its config")
-    parser.add_argument("--objects", type=int, default=600, help="objects in the volume (default 600)")
-    parser.add_argument(
-        "--size", type=int, nargs=3, default=[256, 256, 256], help="of the volume (default 256 256 256)"
-    )
+    parser.add_argument("--objects", type=int, default=OBJECTS, help=f"objects in the volume (default {OBJECTS})")
+    parser.add_argument("--size", type=int, nargs=3, default=list(SIZE), help="of the volume (default 256 256 256)")
     parser.add_argument("--seed", type=int, default=0, help="of the volume (default 0)")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="threads of each command")
     return parser.parse_args()

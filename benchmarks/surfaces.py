@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.bundles import cpu_seconds, run_bundle
-from benchmarks.harness import machine, versions
+from benchmarks.harness import Row, machine, versions
 from voxel_ext.data import decode_vectors, open_volume
 from voxel_ext.metrics import angles
 
 BUNDLE = "surface_multitask"
+UNSEEN = 4
 WHOLE = (slice(None),) * 3
 
 
@@ -31,16 +32,13 @@ def main() -> None:
     parser.add_argument("--work", required=True, metavar="DIR", help="folder for data, network and results")
     parser.add_argument("--variants", nargs="*", default=[], help="overlays of training and inference")
     parser.add_argument("--epochs", type=int, default=None, help="other than those of the config")
-    parser.add_argument("--unseen", type=int, default=4, help="volumes to predict (default 4)")
+    parser.add_argument("--unseen", type=int, default=UNSEEN, help=f"volumes to predict (default {UNSEEN})")
     arguments = parser.parse_args()
     work = Path(arguments.work).resolve()
-    run_bundle(BUNDLE, "prepare", ["prepare.json"], dataset_dir=work / "data")
-    counts = {"training_volumes": arguments.unseen, "validation_volumes": 0}
-    run_bundle(BUNDLE, "prepare", ["prepare.json"], dataset_dir=work / "unseen", seed=1, **counts)
+    prepare(work, arguments.unseen)
     wall, cpu = train(work, arguments.variants, arguments.epochs)
     predict(work, arguments.variants)
-    stores = sorted((work / "unseen" / "train").glob("*.zarr"))
-    rows = [scores(store, work / "predicted" / store.name) for store in stores]
+    rows = unseen_scores(work)
     print("| | Dice, mean | Dice, worst | median angle, mean | median angle, worst | under 10° |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, index in (("network", 0), ("band-pass + Otsu, structure tensor", 1)):
@@ -49,8 +47,42 @@ def main() -> None:
             f"| {name} | {dice.mean():.3f} | {dice.min():.3f} | {angle.mean():.2f}° | {angle.max():.2f}° | "
             f"{below.mean():.3f} |"
         )
-    print(f"\n{len(stores)} unseen volumes; training {wall / 60:.1f} minutes, {cpu / 60:.1f} minutes of one core")
+    print(f"\n{len(rows)} unseen volumes; training {wall / 60:.1f} minutes, {cpu / 60:.1f} minutes of one core")
     print(f"Machine: {machine()}\nVersions: {versions()}")
+
+
+def run(arguments: argparse.Namespace) -> list[Row]:
+    """The default network beside what needs no training, as rows of the common table."""
+    work = arguments.work / "surfaces"
+    prepare(work, UNSEEN)
+    _, cpu = train(work, [], None)
+    predict(work, [])
+    ours, other = np.array(unseen_scores(work)).mean(axis=0)
+    return [
+        Row("surfaces", "training, CPU minutes", cpu / 60, unit="min"),
+        Row(
+            "surfaces",
+            "Dice of sheets in unseen scans / band-pass + Otsu",
+            ours[0],
+            other[0],
+            ours[0] / other[0],
+            unit="",
+        ),
+        Row("surfaces", "median angle of the normals / structure tensor", ours[1], other[1], ours[1] / other[1], "°"),
+    ]
+
+
+def prepare(work: Path, unseen: int) -> None:
+    """Draw the scans that are not there yet: those to train with, and others of another seed."""
+    run_bundle(BUNDLE, "prepare", ["prepare.json"], dataset_dir=work / "data")
+    counts = {"training_volumes": unseen, "validation_volumes": 0}
+    run_bundle(BUNDLE, "prepare", ["prepare.json"], dataset_dir=work / "unseen", seed=1, **counts)
+
+
+def unseen_scores(work: Path) -> list[tuple[tuple[float, float, float], tuple[float, float, float]]]:
+    """What :func:`scores` gives for every unseen scan."""
+    stores = sorted((work / "unseen" / "train").glob("*.zarr"))
+    return [scores(store, work / "predicted" / store.name) for store in stores]
 
 
 def train(work: Path, variants: Sequence[str], epochs: int | None) -> tuple[float, float]:

@@ -21,7 +21,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.bundles import FOLDER, cpu_seconds, run_bundle
-from benchmarks.harness import machine, versions
+from benchmarks.harness import Row, machine, versions
 from voxel_ext.data import list_prepared, opposite_roll, read_worm_header
 from voxel_ext.engines import WormFeatures, match_worms
 from voxel_ext.matching import WormAtlas, assign, match_positions
@@ -61,6 +61,18 @@ def main() -> None:
     for text in turned(work):
         print(text)
     print(f"Machine: {machine()}\nVersions: {versions()}")
+
+
+def run(arguments: argparse.Namespace) -> Iterator[Row]:
+    """The accuracies as rows of the common table."""
+    work = arguments.work / "worm_matching"
+    prepare(arguments.coordinates, work)
+    train(work)
+    for line in (*classical(work), *learned(work)):
+        method = f"{line.method}, strength {line.strength}" if line.strength else line.method
+        yield Row("worm_matching", f"share of cells matched right in pairs: {method}", line.mean, unit="")
+        if line.naming is not None:
+            yield Row("worm_matching", f"share of cells named right: {method}", line.naming, unit="")
 
 
 def prepare(coordinates: Path, work: Path) -> None:
