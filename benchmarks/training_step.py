@@ -68,7 +68,6 @@ def _parser(folder: str, architecture: str) -> ConfigParser:
 
 def _engine(parser: ConfigParser) -> Callable[[], object]:
     trainer = parser.get_parsed_content("train#trainer")
-    parser.get_parsed_content("early_stopping").set_trainer(trainer)
 
     def run() -> None:
         trainer.state.epoch = trainer.state.iteration = 0

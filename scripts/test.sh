@@ -10,4 +10,5 @@ ruff check .
 ruff format --check .
 mypy
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-python -m pytest -n "${PYTEST_WORKERS:-2}" "$@"
+# worksteal: each worker begins with its part of the tests in their order, so that what they share is made once
+python -m pytest -n "${PYTEST_WORKERS:-2}" --dist worksteal "$@"

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import forked_commands
 import numpy as np
 import pytest
+
+
+@pytest.fixture
+def dask() -> Iterator[None]:
+    """Skip the test where there is no Dask; its workers are forked instead of importing everything anew."""
+    pytest.importorskip("distributed")
+    from dask import config
+
+    forked_commands.start_server()
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 @pytest.fixture

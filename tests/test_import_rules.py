@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EVERYWHERE = {"errors", "files", "__version__"}
+EVERYWHERE = {"errors", "files", "processes", "npz", "hdf5", "hdf5_checks", "__version__"}
 FROM_THE_PACKAGE = {
     "errors": set(),
     "files": {"errors"},
+    "processes": set(),
+    "npz": {"errors"},
+    "hdf5": {"errors"},
+    "hdf5_checks": {"errors"},
     "targets": set(),
     "networks": {"targets"},
     "losses": {"targets"},
@@ -30,6 +34,10 @@ ARRAYS = TENSORS | {"numpy", "scipy", "skimage"}
 LIBRARIES = {
     "errors": set(),
     "files": {"filelock"},
+    "processes": set(),
+    "npz": {"numpy"},
+    "hdf5": set(),
+    "hdf5_checks": {"numpy"},
     "targets": set(),
     "networks": TENSORS,
     "losses": TENSORS | {"scipy"},

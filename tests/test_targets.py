@@ -20,6 +20,8 @@ def test_defaults_follow_the_activation():
             "logit": {"channels": 1},
             "fibers": {"channels": 3, "loss": "cosine"},
             "smooth": {"channels": 1, "activation": "sigmoid", "loss": "mse"},
+            "part": {"channels": 2, "loss": "cross_entropy"},
+            "texture": {"channels": 1, "loss": "SSIMLoss"},
         }
     )
     assert {name: target.loss_name for name, target in targets.items()} == {
@@ -31,8 +33,10 @@ def test_defaults_follow_the_activation():
         "logit": "bce_dice",
         "fibers": "cosine",
         "smooth": "mse",
+        "part": "cross_entropy",
+        "texture": "SSIMLoss",
     }
-    kinds = ["mask", "vectors", "classes", "values", "vectors", "mask", "vectors", "mask"]
+    kinds = ["mask", "vectors", "classes", "values", "vectors", "mask", "vectors", "mask", "classes", "values"]
     assert [target.kind for target in targets.values()] == kinds
     assert [target.name for target in targets.values()] == list(targets)
     assert read_targets(targets) == targets

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from voxel_ext.errors import CheckpointError, InvalidInputError
+from voxel_ext.errors import CheckpointError, InvalidInputError, check_sizes
 from voxel_ext.files import atomic_path
 from voxel_ext.handlers.weights import load_state, read_checkpoint, save_checkpoint
-from voxel_ext.networks.blocks.unet3d_settings import FLAVORS, axis_sizes, check_layer_order
+from voxel_ext.networks.blocks.unet3d_settings import FLAVORS, check_layer_order
 from voxel_ext.networks.nets.unet3d_factory import unet3d_network
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def convert_checkpoint(
 ) -> UNet3DSettings:
     """Turn a checkpoint of pytorch-3dunet into a bundle's weight file and a config overlay with its settings.
 
-    Writes ``target``, ``{"network": state dict}``, and beside it a file of the same name with the suffix ``.json``.
+    Writes ``target``, a plain state dict, and beside it a file of the same name with the suffix ``.json``.
     What the parameters show is taken from them: architecture, channels, levels, kernel, and where the norm stands. What
     they do not show is an argument, and must be what the network was trained with.
 
@@ -94,7 +94,7 @@ def convert_checkpoint(
     # each file takes its place when both are whole
     with atomic_path(overlay) as temporary:
         temporary.write_text(json.dumps(asdict(settings), indent=4) + "\n", encoding="utf-8")
-        save_checkpoint(target, {"network": network.state_dict()})
+        save_checkpoint(target, network.state_dict())
     logger.info("weights: %s; settings: %s", target, overlay)
     return settings
 
@@ -163,7 +163,7 @@ def infer_settings(
         num_groups=num_groups,
         layer_order=_layer_order(weights, source, layer_order),
         kernel_size=kernel,
-        pool_size=list(axis_sizes("pool_size", pool_size)),
+        pool_size=list(check_sizes("pool_size", pool_size)),
         flavor=_residual_flavor(weights, source, flavor) if residual else flavor or "flavell",
     )
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
+
+from voxel_ext.errors import InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -44,6 +50,30 @@ def explain_write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno not in _ADVICE or str(error.strerror).startswith("cannot write ") or _elsewhere(error, target):
             raise
         raise OSError(error.errno, f"cannot write {target}: {_ADVICE[error.errno]} ({error})") from error
+
+
+def read_json(path: str | os.PathLike[str], kind: type[T], what: str) -> T:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        kind: ``dict`` or ``list``.
+        what: it should be, e.g. "a settings file", for the message.
+
+    Raises:
+        MissingDataError: there is no such file.
+        InvalidInputError: it is damaged, or holds another kind of value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"{path} does not exist or is no file; expected {what}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{path} is not {what}: damaged, not JSON ({error})") from error
+    if not isinstance(content, kind):
+        raise InvalidInputError(f"{path} is not {what}: it holds a {type(content).__name__}, not a {kind.__name__}")
+    return content
 
 
 def _elsewhere(error: OSError, target: str | os.PathLike[str]) -> bool:

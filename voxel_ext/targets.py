@@ -15,6 +15,12 @@ ACTIVATION_NAMES = ("none", "sigmoid", "softmax", "unit_norm")
 VECTOR_LOSSES = ("cosine", "angular")
 """Losses that only vectors have."""
 
+INDEX_LOSSES = ("cross_entropy", "GeneralizedWassersteinDiceLoss", "NACLLoss")
+"""Losses, ours and MONAI's, whose truth is indices of classes."""
+
+VALUE_LOSSES = ("mse", "l1", "GlobalMutualInformationLoss", "LocalNormalizedCrossCorrelationLoss", "SSIMLoss")
+"""Losses that take real numbers."""
+
 COMPONENT_ORDERS = ("zyx", "xyz")
 """Orders of the components of a vector."""
 
@@ -75,11 +81,11 @@ class Target:
     @property
     def kind(self) -> str:
         """What its values are: "vectors", "classes", "mask" or "values" (real numbers), by activation and loss."""
-        if self.is_vector:
+        if self.is_vector or self.loss_name in VECTOR_LOSSES:
             return "vectors"
-        if self.activation == "softmax":
+        if self.activation == "softmax" or self.loss_name in INDEX_LOSSES:
             return "classes"
-        return "values" if self.activation == "none" and self.loss_name in ("mse", "l1") else "mask"
+        return "values" if self.activation in ("none", "unit_norm") and self.loss_name in VALUE_LOSSES else "mask"
 
     @property
     def loss_name(self) -> str:

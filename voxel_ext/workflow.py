@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -12,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from voxel_ext.errors import InvalidInputError, VoxelExtError, check_option
+from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError, check_option
+from voxel_ext.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +30,21 @@ MONAI_OPTIONS = (
 
 
 def start(*output_folders: str | os.PathLike[str]) -> None:
-    """What every command of a bundle does first: clear errors, known options, writable output folders.
+    """What every command of a bundle does first: clear errors, packages, known options, writable output folders.
+
+    Without folders it writes nothing. In a process other than ``monai.bundle`` errors stay as Python shows them, and
+    options are not checked.
 
     Args:
         output_folders: see :func:`check_writable`.
 
     Raises:
         InvalidInputError: an option is not known, or a folder cannot be written to.
+        MissingDependencyError: packages that the bundle needs are missing or too old.
     """
-    end_with_the_reason()
+    if _is_bundle_command():
+        end_with_the_reason()
+    check_packages()
     check_option_names()
     check_writable(*output_folders)
 
@@ -160,25 +166,55 @@ def check_option_names(arguments: Sequence[str] | None = None) -> None:
     """
     from monai.bundle import ConfigParser
 
+    given = _given_options(arguments)
+    files = _config_files(given)
+    if not files:
+        return
+    known = dict.fromkeys(MONAI_OPTIONS)
+    for file in files:
+        known |= dict.fromkeys(re.split("#|::", key)[0] for key in ConfigParser.load_config_file(file))
+    for name in given:
+        if not name.startswith("_meta_"):
+            check_option("option", re.split("#|::", name)[0], known)
+
+
+def check_packages(arguments: Sequence[str] | None = None) -> None:
+    """Check the packages that the metadata of the command's bundle name; nothing where there are no metadata.
+
+    Args:
+        arguments: see :func:`check_option_names`.
+
+    Raises:
+        MissingDependencyError: packages are missing or too old; names all of them and the command that installs them.
+        InvalidInputError: the metadata cannot be read.
+    """
+    from voxel_ext.sharing.requirements import check_requirements_of
+
+    check_requirements_of(_config_files(_given_options(arguments)))
+
+
+def _is_bundle_command() -> bool:
+    return sys.argv[0].endswith(os.path.join("monai", "bundle", "__main__.py"))
+
+
+def _given_options(arguments: Sequence[str] | None) -> dict[str, str]:
+    """The options on a command line of ``monai.bundle``, by name; none if this process is another program."""
     if arguments is None:
-        if not sys.argv[0].endswith(os.path.join("monai", "bundle", "__main__.py")):
-            return
-        arguments = sys.argv[1:]
+        arguments = sys.argv[1:] if _is_bundle_command() else ()
     given: dict[str, str] = {}
     for position, argument in enumerate(arguments):
         if argument.startswith("--") and len(argument) > 2:
             name, equals, value = argument[2:].partition("=")
             following = arguments[position + 1] if position + 1 < len(arguments) else ""
             given[name.replace("-", "_")] = value if equals else following
-    if "config_file" not in given or "args_file" in given:
-        return
-    files = given["config_file"].strip("[]")
-    known = dict.fromkeys(MONAI_OPTIONS)
-    for file in files.split(","):
-        known |= dict.fromkeys(re.split("#|::", key)[0] for key in ConfigParser.load_config_file(file.strip(" '\"")))
-    for name in given:
-        if not name.startswith("_meta_"):
-            check_option("option", re.split("#|::", name)[0], known)
+    return given
+
+
+def _config_files(options: Mapping[str, str]) -> list[str]:
+    """The config files that the options name; none where further options stand in a file."""
+    if "config_file" not in options or "args_file" in options:
+        return []
+    return [file.strip(" '\"") for file in options["config_file"].strip("[]").split(",")]
 
 
 _OF_THE_NETWORK = (
@@ -252,14 +288,18 @@ def run_settings(ckpt_dir: str | os.PathLike[str], settings: Mapping[str, object
     file = Path(ckpt_dir) / "settings.json"
     if not file.is_file():
         return dict(settings)
-    try:
-        trained = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"{file} is not a settings file ({error})") from error
+    trained = read_json(file, dict, "a settings file")
     for name in (*_OF_THE_NETWORK, "seed", "validation_fraction"):
         if name in trained and name in settings and trained[name] != settings[name]:
             logger.warning("%s was %r in training, is now %r", name, trained[name], settings[name])
     return {"training": trained, "this command": dict(settings)}
+
+
+def first_process() -> bool:
+    """Tell whether this process is the first, or the only one, of a training; only that one writes logs."""
+    from torch import distributed
+
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def local_rank() -> int:
@@ -293,15 +333,24 @@ def prepared_dataset(
         overrides: further config values for it.
 
     Raises:
-        MissingDataError: ``dataset_dir`` was given and does not exist or is empty.
+        MissingDataError: ``dataset_dir`` was given and does not exist or is empty; or it was not given and there is no
+            ``prepare_config``, as in a folder other than the bundle's.
     """
     from voxel_ext.data import ensure_dataset
+
+    files = [prepare_config] if isinstance(prepare_config, str) else list(prepare_config)
+    absent = [file for file in files if not os.path.isfile(file)]
+    if absent and not dataset_dir:
+        raise MissingDataError(
+            f"{absent[0]} does not exist, so the bundle's synthetic data cannot be found or made. Set bundle_root, "
+            f"which is {str(bundle_root)!r}, to the folder of the bundle, or dataset_dir to that of your data"
+        )
 
     def prepare(output_dir: str) -> None:
         from monai.bundle import ConfigParser
 
         parser = ConfigParser()
-        parser.read_config(prepare_config if isinstance(prepare_config, str) else list(prepare_config))
+        parser.read_config(files)
         parser.update({"bundle_root": str(bundle_root), "dataset_dir": output_dir, **overrides})
         parser.get_parsed_content("prepare")
 

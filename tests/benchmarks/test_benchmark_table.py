@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
 from benchmarks import __main__ as program
 from benchmarks.harness import Row, table
 

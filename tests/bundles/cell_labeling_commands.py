@@ -57,8 +57,3 @@ def tiny_animals(base: Path) -> Path:
 def tiny_training(base: Path) -> Path:
     """A network that was trained on them; do not change it."""
     return train(base / "cell_labeling_training", tiny_animals(base))
-
-
-def options(settings: dict) -> list[str]:
-    """Settings as arguments of ``monai.bundle run``."""
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]

@@ -64,11 +64,6 @@ def tiny_training(base: Path) -> Path:
     return train(base / "surface_training", tiny_sheets(base))
 
 
-def options(settings: dict[str, Any]) -> list[str]:
-    """Settings as arguments of ``monai.bundle run``."""
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-
-
 def entries(folder: Path, *keys: str) -> list[dict[str, str]]:
     """The stores of a folder as the setting ``volumes`` describes them."""
     wanted = keys or ("sheet", "normals")

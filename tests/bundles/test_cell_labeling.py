@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, run_command, shell, unmet_properties
+from bundle_commands import configs, run_command, train_on_two_processes, unmet_properties
 from cell_labeling_commands import (
     BUNDLE,
     CHANNELS,
@@ -21,7 +21,6 @@ from cell_labeling_commands import (
     TINY,
     evaluate,
     infer,
-    options,
     places,
     prepare,
     tiny_animals,
@@ -240,7 +239,7 @@ def test_probabilities_are_the_means_of_those_of_the_voxels(trained, dataset, tm
     animal = read_cell_volume(dataset / "val" / "val_0001.h5")
     low, high = (getattr(animal.raw, kind)(axis=(1, 2, 3), keepdims=True).astype(np.float32) for kind in ("min", "max"))
     image = torch.from_numpy(2 * (animal.raw - low) / (high - low) - 1)
-    network = parsed("inference", **NETWORK, class_names=list(animal.class_names)).get_parsed_content("network_def")
+    network = parsed("inference", **NETWORK, ckpt_dir=str(trained / "models")).get_parsed_content("network_def")
     network.load_state_dict(weights(trained))
     with torch.no_grad():
         probability = network.eval()(image[None])[0].double().softmax(0).numpy()
@@ -366,11 +365,8 @@ def test_animals_with_different_numbers_of_rois_share_a_batch(dataset, tmp_path)
 
 
 def test_two_processes_train_and_gather_their_metrics(dataset, tmp_path):
-    settings = options(TINY | {"epochs": 1, "dataset_dir": dataset, "batch_size": 1} | places(tmp_path))
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    done = shell([*command, "run", "training", "--config_file", files, *settings], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    settings = TINY | {"epochs": 1, "dataset_dir": dataset, "batch_size": 1} | places(tmp_path)
+    train_on_two_processes(BUNDLE, **settings)
     (row,) = history(tmp_path)
     metrics = evaluate(tmp_path, dataset)  # one process sees all three animals
     expected = {name: value for name, value in row.items() if name.startswith("val_")}
@@ -408,10 +404,14 @@ def test_required_properties_are_there(dataset, trained):
     assert unmet == {"train": [], "inference": []}
 
 
-def test_inference_and_training_build_the_same_network():
+def test_inference_and_training_build_the_same_network(tmp_path):
+    (tmp_path / "names.txt").write_text("a\n")
     defined = []
-    for name in ("train", "inference"):
-        parser = parsed(name, class_names=["background", "a"])
+    for name, classes in (
+        ("train", {"class_names": ["background", "a"]}),
+        ("inference", {"class_names_file": str(tmp_path / "names.txt")}),
+    ):
+        parser = parsed(name, **classes)
         parts = {k: parser.get_parsed_content(f"network_def#{k}") for k in parser["network_def"] if k != "_target_"}
         defined.append(parts)
     assert defined[0] == defined[1]

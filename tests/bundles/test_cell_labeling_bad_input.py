@@ -10,13 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from bundle_commands import reason, shell
+from bundle_commands import options, reason, shell
 from cell_labeling_commands import (
     CHANNELS,
     FOLDER,
     TINY,
     infer,
-    options,
     places,
     prepare,
     tiny_animals,

@@ -28,9 +28,8 @@ from em_contrastive_commands import (
 from monai.bundle import verify_net_in_out
 
 from voxel_ext.data import ObjectDataset, read_features
-from voxel_ext.engines import FeatureNetwork
 from voxel_ext.handlers import read_checkpoint, read_history
-from voxel_ext.networks.nets import SimSiam
+from voxel_ext.networks.nets import FeatureNetwork, SimSiam
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_commands import reason, shell
+from bundle_commands import options, reason, shell
 from neuron_commands import (
     FOLDER,
     TINY,
@@ -130,8 +130,8 @@ def test_bad_settings(tmp_path, dataset, setting, words):
 
 def test_misspelled_option(tmp_path, dataset):
     settings = TINY | places(tmp_path / "out") | {"dataset_dir": dataset, "learning_rat": 0.1}
-    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    done = shell(["monai.bundle", "run", "training", "--config_file", "configs/train.json", *options], FOLDER)
+    command = ["monai.bundle", "run", "training", "--config_file", "configs/train.json"]
+    done = shell([*command, *options(settings)], FOLDER)
     assert done.returncode != 0
     assert "'learning_rat'" in done.stderr.splitlines()[-1]
     assert "'learning_rate'" in done.stderr.splitlines()[-1]

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, run_command, shell, unmet_properties
+from bundle_commands import ROOT, configs, run_command, train_on_two_processes, unmet_properties
 from monai.bundle import ConfigParser, verify_net_in_out
 from neuron_commands import (
     BUNDLE,
@@ -362,11 +362,7 @@ def test_real_nuclei(tmp_path):
 
 def test_two_processes_train(dataset, tmp_path):
     settings = TINY | {"epochs": 1, "dataset_dir": dataset, "log_path": tmp_path / "runs"} | places(tmp_path)
-    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    done = shell([*command, "run", "training", "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **settings)
     (row,) = history(tmp_path)
     assert np.isfinite(row["train_loss"])
     assert np.isfinite(row["val_iou"])

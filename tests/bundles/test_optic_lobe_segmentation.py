@@ -9,7 +9,18 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import ROOT, configs, kill_training, network_settings, run_command, shell, unmet_properties
+from bundle_commands import (
+    ROOT,
+    configs,
+    distributed_training,
+    kill_training,
+    network_settings,
+    options,
+    python,
+    run_command,
+    shell,
+    unmet_properties,
+)
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from optic_lobe_commands import BUNDLE, FOLDER, TINY, TINY_2D, infer, places, train
 
@@ -144,17 +155,14 @@ def test_first_run_makes_the_synthetic_data(tmp_path):
     assert (bundle / "eval" / "val_0000_segmentation.h5").is_file()
 
 
-def options(settings: dict) -> list[str]:
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-
-
 @pytest.mark.parametrize("place", ["bundle", "root"])
 def test_commands_from_the_shell(dataset, tmp_path, place):
     folder, prefix = (FOLDER, "") if place == "bundle" else (ROOT, f"bundles/{BUNDLE}/")
     base = [] if place == "bundle" else ["--bundle_root", f"bundles/{BUNDLE}"]
+    run = python if place == "bundle" else shell
     settings = options(TINY | {"epochs": 1, "dataset_dir": dataset} | places(tmp_path))
     train_file = f"{prefix}configs/train.json"
-    done = shell(["monai.bundle", "run", "training", "--config_file", train_file, *base, *settings], folder)
+    done = run(["monai.bundle", "run", "training", "--config_file", train_file, *base, *settings], folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "training" in done.stderr  # the progress bar
     pair = f"['{train_file}','{prefix}configs/evaluate.json']"
@@ -170,11 +178,10 @@ def test_error_from_the_shell_ends_with_the_reason(tmp_path):
     assert "nowhere" in done.stderr.splitlines()[-1]
 
 
-def test_two_processes_train(dataset, tmp_path):
-    settings = options(TINY | {"epochs": 1, "dataset_dir": dataset, "batch_size": 1} | places(tmp_path))
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    done = shell([*command, "run", "training", "--config_file", files, *settings], FOLDER)
+def test_torchrun_trains_with_two_processes(dataset, tmp_path):
+    settings = TINY | {"epochs": 1, "dataset_dir": dataset, "batch_size": 1} | places(tmp_path)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    done = python([*torchrun, *distributed_training(**settings)], FOLDER)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = read_history(tmp_path / "models" / "history.jsonl")
     assert np.isfinite(row["val_iou"])
@@ -185,7 +192,7 @@ def test_killed_training_resumes_to_the_same_losses(trained, dataset, tmp_path):
     epochs = 30
     whole = train(tmp_path / "whole", dataset, epochs=epochs)
     broken = tmp_path / "broken"
-    settings = options(TINY | {"epochs": epochs, "dataset_dir": dataset} | places(broken))
+    settings = TINY | {"epochs": epochs, "dataset_dir": dataset} | places(broken)
     kill_training(BUNDLE, settings, broken / "models" / "checkpoint_last.pt")
     assert read_checkpoint(broken / "models" / "checkpoint_last.pt")["epoch"] < epochs
     train(broken, dataset, epochs=epochs, resume="true")

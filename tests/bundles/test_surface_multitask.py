@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, kill_training, run_command, shell, unmet_properties
+from bundle_commands import configs, kill_training, run_command, train_on_two_processes, unmet_properties
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from surface_commands import (
@@ -27,7 +27,6 @@ from surface_commands import (
     entries,
     evaluate,
     infer,
-    options,
     places,
     planes,
     prepare,
@@ -215,7 +214,7 @@ def test_patches_are_remembered(dataset, tmp_path, caplog):
     assert caplog.text.count("taken from the cache") == 3
     caplog.clear()
     train(tmp_path, dataset, min_labeled_ratio=0.2, **SHORT)
-    assert caplog.text.count("stale: min_labeled_ratio was 0.07, is 0.2") == 3
+    assert caplog.text.count("stale: min_labeled_ratio is 0.07 there, 0.2 now") == 3
     assert "taken from the cache" not in caplog.text
     fewer = json.loads(files[0].read_text())["positions"]
     assert 0 < len(fewer) <= len(json.loads(before)["positions"])
@@ -541,10 +540,7 @@ def test_two_processes_train_alike(dataset, tmp_path):
     settings = TINY | SHORT | places(tmp_path) | {"dataset_dir": dataset / "train"}
     small = {"patch_size": [8, 8, 8], "patch_stride": [8, 8, 8], "validation_iterations": 1000}
     settings |= small | {"batch_size": 1}
-    files = f"['configs/train.json','configs/multi_gpu_train.json','{tmp_path}/save.json']"
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    done = shell([*command, "run", "training", "--config_file", files, *options(settings)], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, tmp_path / "save.json", **settings)
     ranks = [read_checkpoint(tmp_path / "models" / f"rank_{rank}.pt") for rank in (0, 1)]
     assert_same_weights(*ranks)
     assert_same_weights(ranks[0], last(tmp_path)["network"])
@@ -557,7 +553,7 @@ def test_killed_training_resumes_to_the_same_losses(dataset, tmp_path):
     """The first part from the shell, as a user would."""
     settings = {"epochs": 6, "iterations_per_epoch": 1, "validation_iterations": 1}
     whole, broken = train(tmp_path / "whole", dataset, **settings), tmp_path / "broken"
-    given = options(TINY | settings | places(broken) | {"dataset_dir": dataset})
+    given = TINY | settings | places(broken) | {"dataset_dir": dataset}
     kill_training(BUNDLE, given, broken / "models" / "checkpoint_last.pt")
     assert last(broken)["epoch"] < 6
     train(broken, dataset, resume="true", **settings)

@@ -9,7 +9,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bundle_commands import configs, network_settings, run_command, shell, unmet_properties
+from bundle_commands import (
+    configs,
+    network_settings,
+    options,
+    run_command,
+    shell,
+    train_on_two_processes,
+    unmet_properties,
+)
 from monai.bundle import ConfigParser, ckpt_export, verify_net_in_out
 from worm_commands import (
     ATTENTION,
@@ -187,8 +195,7 @@ def test_stages_share_their_weights(dataset, tmp_path):
 
 def test_commands_from_the_shell(tmp_path):
     def run(run_id: str, files: str, **settings) -> None:
-        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        done = shell(["monai.bundle", "run", run_id, "--config_file", files, *options], FOLDER)
+        done = shell(["monai.bundle", "run", run_id, "--config_file", files, *options(settings)], FOLDER)
         assert done.returncode == 0, done.stdout + done.stderr
 
     data = tmp_path / "data"
@@ -210,11 +217,7 @@ def test_commands_from_the_shell(tmp_path):
 
 def test_two_processes_train(dataset, tmp_path):
     settings = TINY | {"epochs": 1, "dataset_dir": str(dataset), "pairs_per_epoch": 4} | places(tmp_path)
-    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    files = "['configs/train.json','configs/multi_gpu_train.json']"
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    done = shell([*command, "run", "training", "--config_file", files, *options], FOLDER)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_on_two_processes(BUNDLE, **settings)
     (row,) = read_history(tmp_path / "models" / "history.jsonl")
     assert np.isfinite(row["val_loss"])
     assert 0 <= row["val_accuracy"] <= 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voxel_ext.data.jobs import check_counts, do_jobs, do_missing, pending
+from voxel_ext.data.jobs import do_jobs, do_missing, pending
 from voxel_ext.data.prepared_folder import (
     MARKER,
     check_foreign,
@@ -13,7 +13,7 @@ from voxel_ext.data.prepared_folder import (
     write_marker,
     write_text_if_changed,
 )
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,9 @@
 """Tables of features of volumes in files, block by block, beside those of the whole array."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import forked_commands
 import h5py
 import numpy as np
 import pandas as pd
@@ -115,9 +111,9 @@ def test_more_blocks_of_density_than_voxels_along_an_axis(tmp_path, noise):
 
 
 @pytest.mark.parametrize("options", [{"num_workers": 2}, {"scheduler": "dask", "num_workers": 1}])
-def test_workers_make_the_same_files(tmp_path, mitochondria, options, blocks, monkeypatch):
+def test_workers_make_the_same_files(tmp_path, mitochondria, options, blocks, monkeypatch, request):
     if "scheduler" in options:
-        pytest.importorskip("distributed")
+        request.getfixturevalue("dask")
     monkeypatch.setattr(object_batches, "BATCH", 3)
     labels, image, _ = mitochondria
     names = ["size", "intensity", "distance", "sphericity", "skeleton"]
@@ -294,13 +290,9 @@ def test_tables_of_a_run_that_ended_are_not_left_beside_those_of_other_settings(
     assert not (tmp_path / "features" / "size.parquet").exists()
 
 
-SCRIPT = """
-import sys
-from voxel_ext.data import object_batches
-from voxel_ext.data.object_measurement import measure_volume
-object_batches.BATCH = 1
-measure_volume(sys.argv[1], None, sys.argv[2], ["skeleton", "sphericity"], progress=False)
-"""
+def measure_one_by_one(labels: str, folder: str) -> None:
+    object_batches.BATCH = 1
+    measure_volume(labels, None, folder, ["skeleton", "sphericity"], progress=False)
 
 
 def test_a_killed_process_leaves_what_the_next_one_continues(tmp_path, mitochondria, monkeypatch):
@@ -309,15 +301,11 @@ def test_a_killed_process_leaves_what_the_next_one_continues(tmp_path, mitochond
     names = ["skeleton", "sphericity"]
     measure(path, None, tmp_path / "a", names, voxel_size=None)
     parts = tmp_path / "b" / "features" / ".objects.parts"
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "b")],
-        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-    )
-    while len(list(parts.glob("batch_*.h5"))) < 2 and process.poll() is None:
+    process = forked_commands.start(measure_one_by_one, str(path), str(tmp_path / "b"))
+    while len(list(parts.glob("batch_*.h5"))) < 2 and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert 2 <= len(list(parts.glob("batch_*.h5"))) < 7
     monkeypatch.setattr(object_batches, "BATCH", 1)
     measure(path, None, tmp_path / "b", names, voxel_size=None)

@@ -65,7 +65,7 @@ def test_other_settings_make_it_stale(label, tmp_path, reads, caplog, change):
     np.testing.assert_array_equal(index.find(label, cache), index.find(label))
     assert reads
     assert "stale" in caplog.text
-    assert f"{next(iter(change))} was" in caplog.text
+    assert f"{next(iter(change))} is" in caplog.text
     reads.clear()
     index.find(label, cache)
     assert not reads  # it was replaced
@@ -83,7 +83,7 @@ def test_other_labels_make_it_stale(label, tmp_path, caplog):
     np.testing.assert_array_equal(found, PatchIndex(**SETTINGS).find(label))
     caplog.clear()
     PatchIndex(**SETTINGS).find(np.ones((16, 20, 24)), cache)
-    assert "label.address was" in caplog.text
+    assert "label.address is" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_other_labels_make_it_stale(label, tmp_path, caplog):
         (lambda text: text[: len(text) // 2], "not JSON"),
         (lambda text: "[1, 2]", "fingerprint and positions missing"),
         (lambda text: _changed(text, positions=None), "positions missing"),
-        (lambda text: _changed(text, fingerprint=5), "stale: fingerprint was 5"),
+        (lambda text: _changed(text, fingerprint=5), "stale: the whole is 5 there"),
         (lambda text: _changed(text, positions=[[0, 0, 17]]), r"\[0, 0, 17\] is not between 0 and \[8, 12, 16\]"),
         (lambda text: _changed(text, positions=[[0, -1, 0]]), r"\[0, -1, 0\] is not between"),
         (lambda text: _changed(text, positions=[[0, 0.5, 0]]), "not rows of three integers"),
@@ -125,15 +125,15 @@ def test_older_format_is_stale(tmp_path, caplog):
     assert read_cached_positions(cache, {"a": 1}, (5, 5, 5)).tolist() == [[1, 2, 3]]
     cache.write_text(cache.read_text().replace('"format": 1', '"format": 0'))
     assert read_cached_positions(cache, {"a": 1}, (5, 5, 5)) is None
-    assert "format was 0, is 1" in caplog.text
+    assert "format is 0 there, 1 now" in caplog.text
 
 
 def test_new_and_dropped_entries_are_named(tmp_path, caplog):
     cache = tmp_path / "patches.json"
     write_cached_positions(cache, {"old": 1}, np.array([[1, 2, 3]]))
     assert read_cached_positions(cache, {"new": 1}, (5, 5, 5)) is None
-    assert "new was not recorded" in caplog.text
-    assert "old was recorded, is not any more" in caplog.text
+    assert "new is None there, 1 now" in caplog.text
+    assert "old is 1 there, None now" in caplog.text
 
 
 def test_failure_leaves_no_cache_and_folder_is_refused(tmp_path):

@@ -57,7 +57,7 @@ def scheduler(request):
         return block_scheduler()
     if request.param == "processes":
         return block_scheduler(num_workers=2)
-    pytest.importorskip("distributed")
+    request.getfixturevalue("dask")
     return block_scheduler("dask", num_workers=2)
 
 
@@ -71,9 +71,9 @@ def test_every_task_is_done_once_and_errors_reach_the_caller(scheduler):
 
 
 @pytest.mark.parametrize("name", [None, "dask"])
-def test_workers_are_other_processes_with_one_thread(name):
+def test_workers_are_other_processes_with_one_thread(name, request):
     if name:
-        pytest.importorskip("distributed")
+        request.getfixturevalue("dask")
     found = dict(block_scheduler(name, num_workers=2).run(process, range(8))).values()
     assert all(identity != os.getpid() and threads == 1 for identity, threads, _ in found)
     numbers = {identity: number % 2 for identity, _, number in found}
@@ -85,8 +85,8 @@ def test_no_tasks():
     assert sorted(block_scheduler().run(square, range(3))) == [(0, 0), (1, 1), (2, 4)]
 
 
+@pytest.mark.usefixtures("dask")
 def test_dask_does_the_block_of_a_lost_worker_again(tmp_path):
-    pytest.importorskip("distributed")
     done = dict(block_scheduler("dask", num_workers=2).run(die_once, range(4), str(tmp_path)))
     assert done == {i: i for i in range(4)}
     assert (tmp_path / "died").exists()

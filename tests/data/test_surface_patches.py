@@ -195,7 +195,7 @@ def test_sources_that_are_refused(tmp_path, arrays):
     with pytest.raises(InvalidInputError, match=r"a\.json is not a JSON file"):
         read_surface_volumes(tmp_path / "a.json", TARGETS)
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(InvalidInputError, match=r"a\.json has a dict; expected a list"):
+    with pytest.raises(InvalidInputError, match=r"a\.json .* holds a dict, not a list"):
         read_surface_volumes(tmp_path / "a.json", TARGETS)
     with pytest.raises(InvalidInputError, match="volumes#0 is 'a'"):
         read_surface_volumes(["a"], TARGETS)

@@ -10,7 +10,6 @@ import torch
 
 from voxel_ext.data import ObjectDataset
 from voxel_ext.engines import (
-    FeatureNetwork,
     check_batch_size,
     check_key_metric,
     classes_known,
@@ -18,7 +17,7 @@ from voxel_ext.engines import (
     scaled_learning_rate,
 )
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.networks.nets import SimSiam
+from voxel_ext.networks.nets import FeatureNetwork, SimSiam
 
 
 def tiny_network() -> SimSiam:

@@ -1,10 +1,11 @@
+import contextlib
+import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.connection import Connection
 
+import forked_commands
 import pytest
 import torch
 from ignite.engine import Events
@@ -179,23 +180,24 @@ def test_disk_full_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir()] == ["model.pt"]
 
 
+def write_without_end(path: str, numbers: Connection) -> None:
+    for number in itertools.count():
+        save_checkpoint(path, {"number": torch.full((200_000,), number)})
+        numbers.send(number)
+
+
 def test_kill_while_writing_leaves_a_readable_checkpoint(tmp_path):
     path = tmp_path / "model.pt"
-    script = (
-        "import sys, torch\n"
-        "from voxel_ext.handlers.weights import save_checkpoint\n"
-        "number = 0\n"
-        "while True:\n"
-        "    save_checkpoint(sys.argv[1], {'number': torch.full((200_000,), number)})\n"
-        "    print(number, flush=True)\n"
-        "    number += 1\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
-    written = [int(process.stdout.readline()) for _ in range(3)]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = forked_commands.start(write_without_end, str(path), sender)
+    sender.close()
+    written = [receiver.recv() for _ in range(3)]
     time.sleep(0.0137)
-    os.kill(process.pid, signal.SIGKILL)
-    written += [int(line) for line in process.stdout.read().split()]
-    process.wait()
+    process.kill()
+    process.join()
+    with contextlib.suppress(EOFError):
+        while True:
+            written.append(receiver.recv())
     number = read_checkpoint(path)["number"]
     assert torch.equal(number, torch.full((200_000,), int(number[0])))
     assert int(number[0]) >= written[-1]

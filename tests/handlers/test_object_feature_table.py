@@ -11,9 +11,9 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from voxel_ext.data import ObjectDataset, PointCloudDataset, read_features
-from voxel_ext.data.hdf5 import read_hdf5
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.handlers import FeatureTableHandler, ReconstructionFileHandler
+from voxel_ext.hdf5 import read_hdf5
 
 pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import random
 
+import forked_commands
 import pytest
 import torch
 from blockwise_networks import (
@@ -101,31 +100,22 @@ def test_failed_write_is_named_and_continued(tmp_path, image, whole, monkeypatch
     assert len(written) == 3 + 8
 
 
-KILLED = """
-import os, random, signal, sys, time
-import torch
-sys.path.insert(0, sys.argv[1])
-from blockwise_networks import Slow, inferer, volume
-from test_blockwise_resume import SETTINGS
-torch.set_num_threads(1)
-random.seed(0)
-for _ in range(10):
-    child = os.fork()
-    if child == 0:
-        inferer(**SETTINGS)(volume(40, 20, 24), Slow(), sys.argv[2])
-        os._exit(0)
-    time.sleep(random.uniform(0.01, 0.5))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    if os.path.exists(sys.argv[2]):
-        break
-"""
+def predict_slowly(store: str) -> None:
+    torch.set_num_threads(1)
+    inferer(**SETTINGS)(volume(40, 20, 24), Slow(), store)
 
 
 def test_killed_run_is_continued(tmp_path, image):
     """Ten kills at random moments, wherever these are: reading, computing, writing, renaming."""
     store = tmp_path / "a.zarr"
-    subprocess.run([sys.executable, "-c", KILLED, str(Path(__file__).parent), str(store)], check=True, timeout=100)
+    moments = random.Random(0)
+    for _ in range(10):
+        process = forked_commands.start(predict_slowly, str(store))
+        process.join(moments.uniform(0.01, 0.5))
+        process.kill()
+        process.join()
+        if store.exists():
+            break
     inferer(**SETTINGS)(image, Slow(), store)
     assert contents(store) == contents(inferer(**SETTINGS)(image, Slow(), tmp_path / "whole.zarr"))
     assert not BlockState(store).folder.exists()
@@ -160,14 +150,14 @@ def test_two_processes_give_the_same_bytes(tmp_path, image, whole):
     assert contents(tmp_path / "a.zarr") == whole
 
 
+@pytest.mark.usefixtures("dask")
 def test_two_dask_workers_give_the_same_bytes(tmp_path, image, whole):
-    pytest.importorskip("distributed")
     inferer(**SETTINGS, num_workers=2, scheduler="dask")(image, TwoTargets(), tmp_path / "a.zarr")
     assert contents(tmp_path / "a.zarr") == whole
 
 
+@pytest.mark.usefixtures("dask")
 def test_the_block_of_a_lost_dask_worker_is_done_again(tmp_path, image, whole):
-    pytest.importorskip("distributed")
     network = KillsItsWorkerOnce(tmp_path / "killed")
     inferer(**SETTINGS, num_workers=2, scheduler="dask")(image, network, tmp_path / "a.zarr")
     assert network.mark.exists()

@@ -180,7 +180,7 @@ def test_defaults_of_the_architectures() -> None:
         ({"f_maps": [8, 1.5]}, "positive whole numbers"),
         ({"num_levels": 1}, "num_levels=1"),
         ({"kernel_size": 2}, "odd"),
-        ({"kernel_size": [3, 3]}, "three along"),
+        ({"kernel_size": [3, 3]}, "3 whole numbers"),
         ({"pool_size": 0}, "pool_size=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"flavor": "wolni"}, "Did you mean 'wolny'"),

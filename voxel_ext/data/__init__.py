@@ -73,9 +73,10 @@ from voxel_ext.data.worm_store import WormStore, intensity_statistics, worm_list
 from voxel_ext.data.worm_synthetic import prepare_synthetic_worms
 from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_table
 from voxel_ext.data.writers import HDF5Writer, ZarrWriter, register_writers
-from voxel_ext.data.zyx import LoadZyxd, reverse_axes
+from voxel_ext.data.zyx import AsImageFiled, LoadZyxd, reverse_axes
 
 __all__ = [
+    "AsImageFiled",
     "CellVolume",
     "GridPatches",
     "HDF5Reader",

@@ -9,8 +9,7 @@ from numbers import Real
 
 import numpy as np
 
-from voxel_ext.data.patch_counts import three_sizes
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +48,12 @@ def split_by_blocks(
     Raises:
         InvalidInputError: a setting is not as described; or there are too few patches or blocks to have both parts.
     """
-    patch = np.array(three_sizes("patch_size", patch_size))
+    patch = np.array(check_sizes("patch_size", patch_size))
     if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 < fraction < 1:
         raise InvalidInputError(f"fraction={fraction!r}; expected a number between 0 and 1, both excluded")
     volumes = [_check_positions(index, values) for index, values in enumerate(positions)]
     total = sum(map(len, volumes))
-    given = None if block_size is None else np.array(three_sizes("block_size", block_size))
+    given = None if block_size is None else np.array(check_sizes("block_size", block_size))
     sizes = [patch * times for times in BLOCK_PATCHES] if given is None else [given]
     best = None
     for size in sizes:

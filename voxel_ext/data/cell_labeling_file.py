@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxel_ext.data.container import READ_ERRORS
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
 from voxel_ext.data.neuron_names import BACKGROUND
 from voxel_ext.errors import InvalidInputError, MissingDataError
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file, check_stored, read_text, read_whole
 from voxel_ext.transforms.label.roi_targets import check_weights
 
 DEFAULT_CHANNELS = ("mTagBFP2", "CyOFP1", "mNeptune2.5", "TagRFP")
@@ -266,10 +267,13 @@ def list_cell_volumes(folder: str | os.PathLike[str]) -> list[Path]:
 def _read(path: str | os.PathLike[str], channels: Any, volumes: bool = True) -> tuple[CellHeader, Any, Any]:
     with read_hdf5(path) as file:
         try:
+            check_file(file)
             header = _header(file)
             if not volumes:
                 return header, None, None
             chosen = channel_indices(header.channels, channels, str(path))
+            for name in ("raw", "roi"):
+                check_stored(file[name])
             raw = np.empty((len(chosen), *header.shape[1:]), file["raw"].dtype)
             for row, index in enumerate(chosen):
                 file["raw"].read_direct(raw, np.s_[index], np.s_[row])
@@ -298,9 +302,9 @@ def _header(file: Any) -> CellHeader:
         raise InvalidInputError(f"raw has shape {file['raw'].shape}, but roi {file['roi'].shape}")
     return CellHeader(
         shape=file["raw"].shape,
-        **{name: file[name][:] for name in _VECTORS},
-        class_names=tuple(file["class_names"].asstr()[:]),
-        true_class=file["true_class"][:] if "true_class" in file else None,
+        **{name: read_whole(file[name]) for name in _VECTORS},
+        class_names=read_text(file["class_names"]),
+        true_class=read_whole(file["true_class"]) if "true_class" in file else None,
         channels=tuple(json.loads(file.attrs["channels"])),
         settings=json.loads(file.attrs["settings"]),
     )

@@ -23,10 +23,9 @@ from voxel_ext.data.cell_labeling_targets import (
     label_weights,
     resolve_labels,
 )
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.neuron_names import BACKGROUND, read_class_names
 from voxel_ext.data.roi_table import read_roi_table
-from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_counts, check_option
 
 CLASS_NAMES_FILE = "neuron_names.txt"
 SIZE = (64, 120, 284)

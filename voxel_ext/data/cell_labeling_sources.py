@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.cell_labeling_file import DEFAULT_CHANNELS
 from voxel_ext.data.container import READ_ERRORS, check_array, find_array, get_array, open_container
+from voxel_ext.data.itk_headers import check_itk_header
 from voxel_ext.data.naming import files_by_stem
+from voxel_ext.data.tiff_headers import check_tiff
 from voxel_ext.data.worm_volumes import load_plain
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
@@ -175,6 +177,7 @@ def _load(path: Path, keys: Sequence[str]) -> tuple[NDArray[Any], tuple[str, ...
     elif name.endswith((".tif", ".tiff")):
         volume = _load_tiff(path)
     else:
+        check_itk_header(path)
         components = _components(path) if name.endswith(".nrrd") else 1
         volume = load_plain(path) if components == 1 else _load_vectors(path, components)
     if volume.ndim not in (3, 4) or volume.dtype.kind not in "biuf" or not volume.size:
@@ -199,6 +202,7 @@ def _load_container(path: Path, keys: Sequence[str]) -> tuple[NDArray[Any], tupl
 def _load_tiff(path: Path) -> NDArray[Any]:
     import tifffile  # scikit-image needs it, so it is there
 
+    check_tiff(path)
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]

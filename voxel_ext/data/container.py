@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
-from voxel_ext.data.hdf5 import read_hdf5
 from voxel_ext.data.zarr_io import multiscale, multiscale_voxel_size, read_zarr
 from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.hdf5 import read_hdf5
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +26,11 @@ VOXEL_SIZE_ATTRIBUTE = "element_size_um"
 UNIT_KEY, MICROMETER = "unit", "micrometer"
 """Key and value of the metadata of images whose affine is in micrometers."""
 
-READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zlib.error)
-"""What h5py, zarr and their codecs raise when they read damaged data."""
+READ_ERRORS = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zlib.error),
+    *(IndexError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error),
+)
+"""What h5py, zarr, readers of images and their codecs raise when they read damaged data."""
 
 
 @contextmanager
@@ -173,6 +178,37 @@ def check_array(array: Any, address: VolumeAddress) -> None:
             f"{address}: the selection lies outside of the first axis, which has length {array.shape[0]} "
             f"(shape {tuple(array.shape)})"
         )
+
+
+def check_memory(shape: Sequence[int], dtype: np.dtype, source: object) -> None:
+    """Check that an array can be in memory, before space is taken for it: damaged files tell of sizes beyond reason.
+
+    Args:
+        shape: of the array.
+        dtype: of its values.
+        source: where it is, for the message.
+
+    Raises:
+        InvalidInputError: it is larger than the memory of the machine, or than this process may have.
+    """
+    needed, there = math.prod(map(int, shape)) * dtype.itemsize, _memory()
+    if needed > there:
+        raise InvalidInputError(
+            f"{source}: an array of shape {str(tuple(shape))[:200]} and data type {dtype} does not fit into "
+            f"{there / 2**30:.1f} GiB of memory; read a smaller part. If it should not be so large, the file is damaged"
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory of the machine, or that this process may have; infinite where the system does not tell."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ImportError, AttributeError, ValueError):
+        return math.inf
+    return whole if limit == resource.RLIM_INFINITY else min(limit, whole)
 
 
 def voxel_size(root: Any, array: Any, address: VolumeAddress) -> list[float] | None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.data.container import READ_ERRORS
 from voxel_ext.errors import InvalidInputError, MissingDataError, require
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file, read_whole
 from voxel_ext.morphology.clustering.feature_table import ID, check_ids, missing_ids
 
 if TYPE_CHECKING:
@@ -116,42 +118,56 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     pandas, pyarrow = require("pandas", extra="em"), require("pyarrow", extra="em")
     try:
         return pandas.read_parquet(path, engine="pyarrow")
-    except (OSError, pyarrow.ArrowException) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except (*READ_ERRORS, MemoryError, AttributeError, IndexError, pyarrow.ArrowException) as error:
         raise InvalidInputError(f"{path} cannot be read: truncated, or not a Parquet file ({error})") from error
 
 
 def _read_hdf5(path: Path) -> pd.DataFrame:
     pandas = require("pandas", extra="em")
     with read_hdf5(path) as file:
-        names = [name for name in file if hasattr(file[name], "shape")]
+        check_file(file)
+        names = [name for name in file if getattr(file.get(name), "shape", None) is not None]
         others = [name for name in names if name != ID]
         key = VALUES if VALUES in others else others[0] if len(others) == 1 else None
         if ID not in names or key is None:
             raise InvalidInputError(f"{path} has the datasets {_names(names)}; expected {ID!r} and {VALUES!r}")
-        ids, values, attributes = file[ID][()], file[key][()], dict(file[key].attrs)
+        ids, values, attributes = read_whole(file[ID]), read_whole(file[key]), dict(file[key].attrs)
     if values.ndim == 1:
         values = values[:, None]
     if ids.ndim != 1 or values.ndim != 2 or len(ids) != len(values):
         raise InvalidInputError(
             f"{path}: {ID!r} has shape {ids.shape} and {key!r} {values.shape}; expected (N,) and (N, F)"
         )
-    columns = _attribute(attributes, "columns", list(range(values.shape[1])))
-    kinds = _attribute(attributes, "dtypes", [str(values.dtype)] * values.shape[1])
+    columns = _attribute(path, attributes, "columns", list(range(values.shape[1])))
+    kinds = _attribute(path, attributes, "dtypes", [str(values.dtype)] * values.shape[1])
     if len(columns) != values.shape[1] or len(kinds) != values.shape[1]:
         raise InvalidInputError(
             f"{path}: {key!r} has {values.shape[1]} columns, but its attributes {len(columns)} names and {len(kinds)} "
             "types; expected one for each"
         )
-    table = pandas.DataFrame(values, columns=[str(column) for column in columns])
-    table = table.astype(dict(zip(table.columns, kinds, strict=True)))
+    names = [str(column) for column in columns]
+    if len({ID, *names}) <= len(names) or values.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{path}: {key!r} is {values.dtype} with the columns {_names(names)}; expected numbers")
+    try:
+        table = pandas.DataFrame(values, columns=names).astype(dict(zip(names, kinds, strict=True)))
+    except (TypeError, ValueError, KeyError, OverflowError, AttributeError, SyntaxError) as error:
+        raise InvalidInputError(f"{path}: {key!r} cannot be of the types {_names(kinds)} ({error})") from error
     table.insert(0, ID, ids)
     return table
 
 
-def _attribute(attributes: Mapping[str, Any], name: str, default: list[Any]) -> list[Any]:
-    return list(json.loads(attributes[name])) if name in attributes else default
+def _attribute(path: Path, attributes: Mapping[str, Any], name: str, default: list[Any]) -> list[Any]:
+    if name not in attributes:
+        return default
+    try:
+        found = json.loads(attributes[name])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidInputError(f"{path}: the attribute {name!r} is not JSON ({error})") from error
+    if not isinstance(found, list):
+        raise InvalidInputError(f"{path}: the attribute {name!r} is {found!r}; expected a list")
+    return found
 
 
 def read_feature_folder(folder: str | os.PathLike[str], features: Sequence[str]) -> dict[str, pd.DataFrame]:

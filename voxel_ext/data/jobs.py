@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -70,21 +69,6 @@ class PreparedFiles:
         made = [job.path.relative_to(root).as_posix() for job in done]
         kept = [job.path.relative_to(root).as_posix() for job in jobs if job not in done]
         return cls(made, kept)
-
-
-def check_counts(least: Mapping[str, int], **counts: int) -> None:
-    """Refuse numbers that are no integers or too small.
-
-    Args:
-        least: the smallest allowed values by name; 0 for names that are not there.
-        counts: the values by name.
-
-    Raises:
-        InvalidInputError: names the value.
-    """
-    for name, value in counts.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least.get(name, 0):
-            raise InvalidInputError(f"{name}={value!r}; expected an integer of at least {least.get(name, 0)}")
 
 
 def pending(jobs: Sequence[AnyJob], overwrite: bool, difference: Callable[[AnyJob], str]) -> list[AnyJob]:

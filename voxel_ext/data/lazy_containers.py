@@ -15,6 +15,7 @@ from voxel_ext.data.address import VolumeAddress, parse_address
 from voxel_ext.data.container import (
     arrays,
     check_array,
+    check_memory,
     describe,
     find_array,
     get_array,
@@ -61,6 +62,7 @@ class ContainerSource(ArraySource):
         axes = _axes(root, array)
         self.axes = axes[drop:] if axes else None
         self.chunks = tuple(array.chunks)[drop:] if array.chunks else None
+        check_memory(array.chunks or (), array.dtype, f"a chunk of {self.address}")
         sizes = voxel_size(root, array, self.location)
         if sizes is not None:
             self.voxel_size = _spatial_sizes(sizes, axes, len(array.shape), self.address)

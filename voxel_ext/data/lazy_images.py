@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxel_ext.data.lazy_sources import FileSource, Index, explain_open_errors
+from voxel_ext.data.tiff_headers import check_tiff
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -27,7 +28,7 @@ class NiftiSource(FileSource):
         """Open the file."""
         import nibabel
 
-        with explain_open_errors(self.address, "NIfTI", nibabel.filebasedimages.ImageFileError):
+        with explain_open_errors(self.address, "NIfTI", *nifti_errors()):
             image: Any = nibabel.load(self.address)
             x, y, z = (
                 float(step) * _NIFTI_UNITS[image.header.get_xyzt_units()[0]] for step in image.header.get_zooms()[:3]
@@ -46,6 +47,14 @@ class NiftiSource(FileSource):
     def read(self, index: Index) -> NDArray:
         """Read a part; see ``ArraySource.read``."""
         return super().read(index).astype(self.dtype, copy=False)
+
+
+def nifti_errors() -> tuple[type[Exception], ...]:
+    """What nibabel raises on damaged files, besides Python's own errors."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError, HeaderTypeError, ImageDataError
+
+    return (ImageFileError, HeaderDataError, HeaderTypeError, ImageDataError)
 
 
 class TiffSource(FileSource):
@@ -75,6 +84,7 @@ class _OpenTiff:
     def __init__(self, path: str) -> None:
         import tifffile
 
+        check_tiff(path)
         file = tifffile.TiffFile(path)
         series = file.series[0]
         self.shape, self.dtype, self.axes = series.shape, np.dtype(series.dtype), series.axes

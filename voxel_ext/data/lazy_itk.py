@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from voxel_ext.data.itk_headers import check_itk_header
 from voxel_ext.data.lazy_sources import FileSource, explain_open_errors
 from voxel_ext.errors import InvalidInputError
 
@@ -22,6 +23,7 @@ class ItkSource(FileSource):
         """Read the file."""
         import itk
 
+        check_itk_header(self.address)
         with explain_open_errors(self.address, "NRRD or MetaImage"):
             image: Any = itk.imread(self.address)
             return itk.array_from_image(image)

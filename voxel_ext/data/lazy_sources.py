@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import tokenize
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ class NpySource(FileSource):
 
     def open(self) -> NDArray:
         """Map the file."""
-        with explain_open_errors(self.address, "a .npy file"):
+        with explain_open_errors(self.address, "a .npy file", SyntaxError, tokenize.TokenError):
             return np.load(self.address, mmap_mode="r")
 
     def read_header(self, opened: NDArray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, parse_address
-from voxel_ext.data.container import READ_ERRORS
+from voxel_ext.data.container import READ_ERRORS, check_memory
 from voxel_ext.data.lazy_containers import ContainerSource, open_object
 from voxel_ext.data.lazy_images import NIFTI_SUFFIXES, TIFF_SUFFIXES, NiftiSource, TiffSource
 from voxel_ext.data.lazy_itk import ITK_SUFFIXES, ItkSource
@@ -76,11 +76,13 @@ class LazyVolume:
             (C, d, h, w), a new array of the data type as stored.
 
         Raises:
-            InvalidInputError: the box is empty or reaches outside; or a part of the file is damaged or being written.
+            InvalidInputError: the box is empty, reaches outside or does not fit into memory; or a part of the file is
+                damaged or being written.
         """
         parts = dict(zip("zyx", self._check_box(box), strict=True))
         lengths = dict(zip(self._axes, self._source.shape, strict=True))
         index = tuple(parts.get(letter, slice(0, lengths[letter])) for letter in self._axes)
+        check_memory([part.stop - part.start for part in index], self.dtype, self.address)
         try:
             values = self._source.read(index)
         except (*READ_ERRORS, IndexError) as error:

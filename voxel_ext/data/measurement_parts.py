@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from voxel_ext.data import object_batches
 from voxel_ext.data.feature_files import ID, read_features, write_features
-from voxel_ext.data.hdf5 import read_hdf5
 from voxel_ext.data.jobs import pending
 from voxel_ext.data.object_batches import ObjectBatch
 from voxel_ext.data.object_classes import ObjectClasses
@@ -22,6 +21,7 @@ from voxel_ext.data.part_folder import begin_parts
 from voxel_ext.data.prepared_file import prepared_difference
 from voxel_ext.data.scheduling import BlockScheduler
 from voxel_ext.errors import require
+from voxel_ext.hdf5 import read_hdf5
 from voxel_ext.morphology.object_features import crop_features
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxel_ext.data.feature_files import ID, read_features, write_features
-from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.prepared_folder import describe_difference
 from voxel_ext.errors import InvalidInputError, require
-from voxel_ext.files import atomic_path
+from voxel_ext.files import atomic_path, read_json
+from voxel_ext.hdf5 import write_hdf5
 from voxel_ext.morphology.feature_names import ALIASES, FEATURE_GROUPS
 from voxel_ext.morphology.object_columns import columns_of
 
@@ -79,7 +79,7 @@ class MeasurementFolder:
             there = self._read_record()
             difference = describe_difference(self.path, there.get("settings"), settings)
             if not difference:
-                return [name for name in names if name not in there.get("tables", []) or not self._has(name)]
+                return [name for name in names if name not in there["tables"] or not self._has(name)]
         elif not self.parts.exists():  # else they are of an interrupted run, which checks its settings itself
             found = [file.name for name in _NAMES for file in self._files(name) if file.exists()]
             if found:
@@ -127,10 +127,13 @@ class MeasurementFolder:
 
     def _read_record(self) -> dict[str, Any]:
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-        except ValueError as error:
+            record = read_json(self.record, dict, "the record of a measurement")
+            tables = record.get("tables")
+            if not isinstance(tables, list) or not all(isinstance(name, str) for name in tables):
+                raise InvalidInputError(f"its tables are {tables!r}; expected names")
+        except InvalidInputError as error:
             raise InvalidInputError(f"{self.record} is damaged ({error}); remove it and set overwrite=True") from error
-        return dict(record)
+        return record
 
     def _remove_others(self, settings: Mapping[str, Any]) -> list[str]:
         """Remove tables of other settings, first the record, so that they are never taken for current ones."""

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from voxel_ext.data.jobs import PreparedFiles, check_counts, do_missing
+from voxel_ext.data.jobs import PreparedFiles, do_missing
 from voxel_ext.data.neuron_sources import VolumePair, list_pairs, load_zyx
 from voxel_ext.data.neuron_volume import NeuronSettings, prepare_volume
 from voxel_ext.data.prepared_file import prepared_difference, write_prepared
 from voxel_ext.data.prepared_folder import write_marker
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_counts, check_option
 from voxel_ext.files import explain_write_errors, locked_folder
 
 FORMATS = ("h5", "zarr")

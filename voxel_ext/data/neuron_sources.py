@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.container import READ_ERRORS, check_array, describe, get_array, open_container, voxel_size
+from voxel_ext.data.itk_headers import check_itk_header
+from voxel_ext.data.lazy_images import nifti_errors
+from voxel_ext.data.lazy_sources import explain_open_errors
+from voxel_ext.data.tiff_headers import check_tiff
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 PLAIN_SUFFIXES = (".mhd", ".mha", ".nrrd", ".nii", ".nii.gz", ".tif", ".tiff")
@@ -147,6 +151,8 @@ def load_zyx(path: str | os.PathLike[str], keys: Sequence[str], channel: int | N
         return _load_container(name, keys, channel)
     if not os.path.exists(name):
         raise MissingDataError(f"{name} does not exist (current folder: {os.getcwd()})")
+    check_itk_header(name)
+    check_tiff(name)
     try:
         reader = ITKReader(reverse_indexing=True)
         image = reader.read(name)
@@ -168,8 +174,9 @@ def _nifti_unit(path: str) -> float:
     """Micrometers in what ITK gives as the voxel size, which is millimeters if the header names a unit."""
     import nibabel
 
-    header: Any = nibabel.load(path).header
-    return 1.0 if header.get_xyzt_units()[0] == "unknown" else 1000.0
+    with explain_open_errors(path, "NIfTI", *nifti_errors()):
+        header: Any = nibabel.load(path).header
+        return 1.0 if header.get_xyzt_units()[0] == "unknown" else 1000.0
 
 
 def _load_container(file: str, keys: Sequence[str], channel: int | None) -> Volume:

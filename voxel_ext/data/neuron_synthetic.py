@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.prepared_file import prepared_difference, write_prepared
 from voxel_ext.data.prepared_folder import write_marker
 from voxel_ext.data.synthetic_volumes import SyntheticVolumes, describe_generator
 from voxel_ext.data.workers import check_picklable
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.files import explain_write_errors, locked_folder
 from voxel_ext.transforms.label.instance_gaps import NEURON, UNLABELED, instances_to_sparse_labels
 from voxel_ext.transforms.label.sparse_labels import sparse_label_weights

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.hdf5 import write_hdf5
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.neuropal_annotation import AnnotatedRoi, Annotator, annotate, split_rois
 from voxel_ext.data.preparation_plan import SEEDS_PER_SET
 from voxel_ext.data.prepared_file import read_record
 from voxel_ext.data.prepared_folder import check_foreign, describe_difference, write_marker, write_text_if_changed
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
+from voxel_ext.hdf5 import write_hdf5
 
 NAMES = "neuron_names.txt"
 LABEL_COLUMNS = ("Neuron Class", "Coordinates", "ROI ID", "Confidence", "Comments")

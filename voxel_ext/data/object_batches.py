@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxel_ext.data.address import HDF5_SUFFIXES
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.data.container import arrays, describe, is_numeric
 from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.object_classes import ObjectClasses
 from voxel_ext.data.object_sources import ObjectVolumes, PlacedObject
@@ -21,7 +21,9 @@ from voxel_ext.data.part_folder import begin_parts
 from voxel_ext.data.prepared_file import prepared_difference, read_record
 from voxel_ext.data.prepared_folder import describe_difference, write_text_if_changed
 from voxel_ext.errors import InvalidInputError
-from voxel_ext.files import atomic_path, locked_folder
+from voxel_ext.files import atomic_path, locked_folder, read_json
+from voxel_ext.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file, read_whole
 
 BATCH = 32
 """Objects in a batch."""
@@ -140,8 +142,16 @@ def _open_parts(
         return lambda: write_text_if_changed(listed, json.dumps(found))
 
     begin_parts(folder, record, find, overwrite, "preparation", "output_file")
-    rows = json.loads(listed.read_text(encoding="utf-8"))
-    return [PlacedObject(one, tuple(lower), tuple(upper)) for one, lower, upper in rows]
+    rows = read_json(listed, list, "the list of the objects to prepare")
+    try:
+        return [PlacedObject(int(one), _corner(lower), _corner(upper)) for one, lower, upper in rows]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInputError(f"{listed} is damaged ({error}); remove {folder} to begin anew") from error
+
+
+def _corner(values: Any) -> tuple[int, int, int]:
+    z, y, x = values
+    return int(z), int(y), int(x)
 
 
 def _list_batches(
@@ -220,12 +230,14 @@ def merge_batches(path: Path, parts: Sequence[Path], record: dict[str, Any], att
         attributes: of the file, besides that; stored as JSON.
 
     Raises:
+        InvalidInputError: a part is damaged, or has other datasets than the first one.
         OSError: the file cannot be written.
     """
     counts, ids = [], []
     for part in parts:
         with read_hdf5(part) as source:
-            ids.append(source["id"][:])
+            _check_part(source, part, parts[0])
+            ids.append(read_whole(source["id"]))
             counts.append(len(ids[-1]))
     order = np.concatenate(ids).argsort(kind="stable")
     places = np.empty(len(order), np.int64)
@@ -236,7 +248,7 @@ def merge_batches(path: Path, parts: Sequence[Path], record: dict[str, Any], att
             with read_hdf5(part) as source:
                 for name, values in source.items():
                     if values.ndim < 3:
-                        vectors.setdefault(name, []).append(values[:])
+                        vectors.setdefault(name, []).append(read_whole(values))
                     else:
                         _copy_rows(file, name, values, rows, len(places))
             guard.check()
@@ -245,6 +257,22 @@ def merge_batches(path: Path, parts: Sequence[Path], record: dict[str, Any], att
         file.attrs["settings"] = json.dumps(record)
         for name, value in attributes.items():
             file.attrs[name] = json.dumps(value)
+
+
+def _check_part(source: Any, part: Path, first: Path) -> None:
+    """Refuse a file whose datasets are not those of the first one, or do not have a row for each id."""
+    check_file(source)
+    found = arrays(source)
+    rows = found["id"].shape if "id" in found else ()
+    with read_hdf5(first) as other:
+        expected = {name: (one.shape[1:], one.dtype) for name, one in arrays(other).items()}
+    described = {name: (one.shape[1:], one.dtype) for name, one in found.items()}
+    fitting = len(rows) == 1 and all(one.shape[:1] == rows and is_numeric(one) for one in found.values())
+    if not fitting or described != expected or set(source) != set(found):
+        raise InvalidInputError(
+            f"{part} is damaged: it has {describe(source)}; expected a row for each id, as {first} has them. Remove "
+            f"{part.parent} to begin anew"
+        )
 
 
 def _copy_rows(file: Any, name: str, values: Any, rows: NDArray[np.int64], total: int) -> None:

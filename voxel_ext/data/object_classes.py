@@ -6,7 +6,7 @@ import csv
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = -1
 """The class of an object for which none is given."""
+
+
+_DIGITS = len(str(LARGEST_ID))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,13 @@ class ObjectClasses:
         if self.volume is not None:
             return {"volume": describe_volume(self.volume)}
         return {"table": hashlib.sha256(repr((sorted(self.table.items()), self.names)).encode()).hexdigest()}
+
+
+def class_label(number: int, names: Sequence[str] | None) -> str:
+    """Return what a class is called: its name, "class 3" where there are no names, "" for an unknown one."""
+    if number < 0:
+        return ""
+    return names[number] if names else f"class {number}"
 
 
 def open_classes(classes: Source | Mapping[int, Any] | None, labels: LazyVolume) -> ObjectClasses | None:
@@ -127,9 +137,10 @@ def _read_rows(rows: csv.DictReader[str], path: str | os.PathLike[str], found: d
         raise InvalidInputError(f"{path} has no column {sorted(lacking)}; it has {list(rows.fieldnames or ())}")
     for row in rows:
         text, value = (row["id"] or "").strip(), (row["class"] or "").strip()
-        if not text.isdecimal() or int(text) < 1 or not value:
+        if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1 or not value:
             raise InvalidInputError(
-                f"{path}, line {rows.line_num}: id {text!r}, class {value!r}; expected a positive id and a class"
+                f"{path}, line {rows.line_num}: id {text[:40]!r}, class {value[:40]!r}; expected a positive id, of at "
+                f"most {_DIGITS} digits, and a class"
             )
         if found.setdefault(int(text), value) != value:
             raise InvalidInputError(
@@ -139,7 +150,7 @@ def _read_rows(rows: csv.DictReader[str], path: str | os.PathLike[str], found: d
 
 def _numbered(classes: Mapping[int, str]) -> ObjectClasses:
     """Classes as numbers: as they are where all are whole numbers, else by the order of their names."""
-    if all(value.isdecimal() and int(value) <= LARGEST_ID for value in classes.values()):
+    if all(value.isdecimal() and len(value) <= _DIGITS and int(value) <= LARGEST_ID for value in classes.values()):
         return ObjectClasses({one: int(value) for one, value in classes.items()})
     names = tuple(sorted(set(classes.values())))
     numbers = {name: number for number, name in enumerate(names)}

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from voxel_ext.data.container import READ_ERRORS, describe
-from voxel_ext.data.hdf5 import read_hdf5
+from voxel_ext.data.container import READ_ERRORS, arrays, describe, is_numeric
 from voxel_ext.data.object_classes import UNKNOWN
 from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.hdf5 import read_hdf5
+from voxel_ext.hdf5_checks import check_file, read_whole
 
 PARTS = ("all", "train", "val")
 
@@ -56,16 +57,26 @@ class _PreparedObjects(Dataset[Item]):
         self._values: str = values
         self._opened, self._process = None, 0
         with read_hdf5(path) as file:
-            lacking = [name for name in ("id", "scale", *(["chunk"] if rank == 5 else []), values) if name not in file]
-            if lacking or file[values].ndim != rank or len(file["id"]) != len(file[values]):
+            check_file(file)
+            found = arrays(file)
+            lacking = {"id", "scale", *(["chunk"] if rank == 5 else []), values}.difference(found)
+            vectors = [found[name] for name in ("id", "scale", "chunk", "class") if name in found]
+            if (
+                lacking
+                or len(found[values].shape) != rank
+                or not is_numeric(found[values])
+                or any(one.shape != found[values].shape[:1] or not is_numeric(one) for one in vectors)
+            ):
                 raise InvalidInputError(
                     f"{path} is no file of prepared objects with {values!r}; it has: {describe(file)}"
                 )
             self.item_shape: tuple[int, ...] = tuple(file[values].shape[1:])
-            ids = file["id"][:]
-            self._columns = {name: file[name][:] for name in ("id", "scale", "chunk", "class") if name in file}
-            self.class_names: list[str] | None = json.loads(file.attrs.get("class_names", "null"))
-            self.settings: dict[str, Any] = json.loads(file.attrs.get("settings", "{}"))
+            ids = read_whole(file["id"])
+            self._columns = {
+                name: read_whole(file[name]) for name in ("id", "scale", "chunk", "class") if name in found
+            }
+            self.class_names: list[str] | None = _attribute(file, "class_names", "null", list | None)
+            self.settings: dict[str, Any] = _attribute(file, "settings", "{}", dict)
         self._rows = np.flatnonzero(_in_part(ids, part, train_fraction, seed))
         if not len(self._rows):
             raise InvalidInputError(
@@ -120,6 +131,17 @@ class _PreparedObjects(Dataset[Item]):
 
             self._opened, self._process = h5py.File(self.path, "r"), os.getpid()
         return self._opened
+
+
+def _attribute(file: Any, name: str, default: str, kind: Any) -> Any:
+    """An attribute with JSON."""
+    try:
+        value = json.loads(file.attrs.get(name, default))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidInputError(f"{file.filename}: the attribute {name!r} is not JSON ({error})") from error
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{file.filename}: the attribute {name!r} is {value!r}; expected a {kind}")
+    return value
 
 
 class ObjectDataset(_PreparedObjects):

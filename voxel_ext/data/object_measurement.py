@@ -12,7 +12,6 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.measurement_parts import CropMeasurer, measure_batches, open_parts
 from voxel_ext.data.measurement_tables import DISTANCE_MATRIX, MeasurementFolder, check_distance_objects
 from voxel_ext.data.object_bounds import check_bounds, keep_objects
@@ -20,7 +19,7 @@ from voxel_ext.data.object_classes import UNKNOWN, ObjectClasses, open_classes
 from voxel_ext.data.object_sources import MEMORY_LIMIT_GIB, ObjectVolumes, Source, open_objects
 from voxel_ext.data.object_table import object_statistics
 from voxel_ext.data.scheduling import block_scheduler
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import InvalidInputError, check_counts, require
 from voxel_ext.files import locked_folder
 from voxel_ext.morphology.feature_names import CROP_GROUPS, name_features
 from voxel_ext.morphology.object_columns import neighbor_columns, objects_in_block

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.object_batches import ObjectReport, ObjectTask, Rows, prepare_task
 from voxel_ext.data.object_bounds import check_bounds
 from voxel_ext.data.object_classes import open_classes
@@ -23,11 +22,11 @@ from voxel_ext.data.object_sources import (
     ObjectVolumes,
     PlacedObject,
     Source,
-    check_memory,
+    check_object_memory,
     list_objects,
     open_objects,
 )
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_counts, check_option
 
 
 @dataclass(frozen=True)
@@ -211,5 +210,6 @@ def select_objects(
     if isinstance(memory_limit_gib, bool) or not isinstance(memory_limit_gib, Real) or not memory_limit_gib > 0:
         raise InvalidInputError(f"memory_limit_gib={memory_limit_gib!r}; expected a positive number")
     objects = list_objects(volumes, bounds, exclude_border, num_workers, progress)
-    check_memory(objects, volumes, float(memory_limit_gib))
+    without = ", or leave the objects out by the upper bound of bounds"
+    check_object_memory(objects, volumes, float(memory_limit_gib), without)
     return objects

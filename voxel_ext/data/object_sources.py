@@ -149,13 +149,16 @@ def list_objects(
     return sorted(placed, key=lambda one: (one.lower, one.id))
 
 
-def check_memory(objects: Iterable[PlacedObject], volumes: ObjectVolumes, limit_gib: float) -> None:
+def check_object_memory(
+    objects: Iterable[PlacedObject], volumes: ObjectVolumes, limit_gib: float, otherwise: str = ""
+) -> None:
     """Refuse objects that take too much memory.
 
     Args:
         objects: those to be read.
         volumes: where they are.
         limit_gib: memory for one object, in GiB.
+        otherwise: what else than raising the limit the user can do, for the message, e.g. ", or leave them out".
 
     Raises:
         InvalidInputError: names the objects and what they need.
@@ -169,5 +172,5 @@ def check_memory(objects: Iterable[PlacedObject], volumes: ObjectVolumes, limit_
         raise InvalidInputError(
             f"{volumes.labels.address}: the bounding boxes (z, y, x) of {len(large)} objects need more memory than "
             f"memory_limit_gib={limit_gib:g} allows: {listed}{' …' if len(large) > _LISTED else ''}. Raise "
-            "memory_limit_gib (it is the memory of each worker), or leave the objects out by the upper bound of bounds"
+            f"memory_limit_gib (it is the memory of each worker){otherwise}"
         )

@@ -13,9 +13,8 @@ from tqdm.auto import tqdm
 from voxel_ext.data.label_scan import Box, scan_blocks
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.object_bounds import check_bounds, keep_objects
-from voxel_ext.data.patch_counts import three_sizes
 from voxel_ext.data.scheduling import block_scheduler
-from voxel_ext.errors import InvalidInputError, MissingDataError, require
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_sizes, require
 from voxel_ext.morphology.object_columns import check_voxel_size, statistics_table
 from voxel_ext.morphology.runs import check_label_type
 from voxel_ext.morphology.spatial_density import SpatialGrid, count_labeled, spatial_density
@@ -158,7 +157,7 @@ def _blocks(volume: LazyVolume, block_size: Sequence[int] | int | None, euler: b
     """Blocks of whole chunks; twice as long where voxels before them are read, too."""
     shape = volume.spatial_shape
     if block_size is not None:
-        steps = three_sizes("block_size", block_size)
+        steps = check_sizes("block_size", block_size)
         ranges = [range(0, length, step) for length, step in zip(shape, steps, strict=True)]
         corners = [(z, y, x) for z in ranges[0] for y in ranges[1] for x in ranges[2]]
         return [_box(corner, steps, shape) for corner in corners]

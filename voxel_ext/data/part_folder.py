@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from voxel_ext.data.prepared_folder import describe_difference, write_text_if_changed
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.files import read_json
 
 logger = logging.getLogger(__name__)
+
+
+def _difference(settings: Path, record: Mapping[str, Any]) -> str:
+    """In what the parts that are there were made otherwise; "" if in nothing."""
+    try:
+        there = read_json(settings, dict, "the settings of interrupted work")
+    except (InvalidInputError, MissingDataError) as error:  # missing: a folder is in its place
+        return str(error)
+    return describe_difference(settings.parent, there, record)
 
 
 def begin_parts(
@@ -41,7 +51,7 @@ def begin_parts(
     settings = folder / "settings.json"
     difference = "it was not begun"
     if settings.exists():
-        difference = describe_difference(folder, json.loads(settings.read_text(encoding="utf-8")), record)
+        difference = _difference(settings, record)
         if difference and not overwrite and any(folder.glob("batch_*.h5")):
             raise InvalidInputError(
                 f"an interrupted {work} is there: {difference}. Finish it with those settings, choose another "

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from voxel_ext.data.prepared_folder import differing_settings
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
 
@@ -63,7 +64,7 @@ def _read(path: Path, fingerprint: dict[str, Any], last: Sequence[int]) -> np.nd
     missing = [key for key in ("fingerprint", "positions") if not isinstance(content, dict) or key not in content]
     if missing:
         raise _UnusableError(f"damaged: {' and '.join(missing)} missing")
-    different = _differences(content["fingerprint"], fingerprint)
+    different = differing_settings(content["fingerprint"], fingerprint)
     if different:
         raise _UnusableError(f"stale: {'; '.join(different)}")
     return _check(content["positions"], last)
@@ -88,20 +89,6 @@ def write_cached_positions(
 
 def _with_format(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **fingerprint}
-
-
-def _differences(then: Any, now: Any, name: str = "") -> list[str]:
-    """What differs between two JSON values, e.g. "label.shape was [8, 8, 8], is [9, 8, 8]"."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        found = []
-        for key in sorted({*then, *now}):
-            full = f"{name}.{key}" if name else key
-            if key not in then or key not in now:
-                found.append(f"{full} was {'not recorded' if key not in then else 'recorded, is not any more'}")
-            else:
-                found += _differences(then[key], now[key], full)
-        return found
-    return [] if then == now else [f"{name or 'fingerprint'} was {then!r}, is {now!r}"]
 
 
 def _check(values: Any, last: Sequence[int]) -> np.ndarray:

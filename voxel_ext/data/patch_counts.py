@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
 from voxel_ext.data.label_scan import LabelBits
-from voxel_ext.errors import InvalidInputError
 
 # of the tables of the patch rows that are counted at a time
 SLAB_BYTES = 128 * 2**20
@@ -33,27 +31,6 @@ class PatchGrid:
         """The grid of the rows ``first <= k < last`` along z."""
         origin = (self.origin[0] + first * self.stride[0], *self.origin[1:])
         return PatchGrid(origin, self.stride, self.patch_size, (last - first, *self.counts[1:]))
-
-
-def three_sizes(name: str, value: Sequence[int] | int) -> tuple[int, int, int]:
-    """Return a size for each axis.
-
-    Args:
-        name: of the setting, for the message.
-        value: sizes (z, y, x) in voxels, or one for all axes.
-
-    Raises:
-        InvalidInputError: they are not three positive integers.
-    """
-    sizes = (value,) * 3 if isinstance(value, Integral) else value
-    if (
-        not isinstance(sizes, Sequence | np.ndarray)
-        or len(sizes) != 3
-        or any(not isinstance(size, Integral) or isinstance(size, bool) or size < 1 for size in sizes)
-    ):
-        raise InvalidInputError(f"{name}={value!r}; expected positive integers (z, y, x), or one for all axes")
-    z, y, x = map(int, sizes)
-    return z, y, x
 
 
 def count_patches(bits: LabelBits, grid: PatchGrid) -> Iterator[tuple[PatchGrid, np.ndarray, np.ndarray]]:

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from voxel_ext.data.label_scan import LabelBits, scan_label
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.patch_cache import read_cached_positions, write_cached_positions
-from voxel_ext.data.patch_counts import PatchGrid, as_positions, count_patches, three_sizes
+from voxel_ext.data.patch_counts import PatchGrid, as_positions, count_patches
 from voxel_ext.data.scheduling import block_scheduler
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ class PatchIndex:
         scheduler: str | None = None,
         progress: bool = True,
     ) -> None:
-        self.patch_size = three_sizes("patch_size", patch_size)
+        self.patch_size = check_sizes("patch_size", patch_size)
         half = tuple(max(size // 2, 1) for size in self.patch_size)
-        self.stride = half if stride is None else three_sizes("stride", stride)
+        self.stride = half if stride is None else check_sizes("stride", stride)
         self.min_bbox_percent = _share("min_bbox_percent", min_bbox_percent)
         self.min_labeled_ratio = _share("min_labeled_ratio", min_labeled_ratio)
         self.ratio_of = check_option("ratio_of", ratio_of, RATIOS)

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.object_batches import ObjectReport, ObjectTask, Rows, prepare_task
 from voxel_ext.data.object_classes import open_classes
 from voxel_ext.data.object_preparation import describe_selection, select_objects
 from voxel_ext.data.object_sources import MEMORY_LIMIT_GIB, PlacedObject, Source, open_objects
-from voxel_ext.errors import check_option
+from voxel_ext.errors import check_counts, check_option
 from voxel_ext.morphology.point_clouds import METHODS, normalize_points, sample_point_cloud
 from voxel_ext.morphology.pose import principal_frame
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.preparation_plan import (
     SEEDS_PER_SET,
     PlannedFile,
@@ -27,7 +26,7 @@ from voxel_ext.data.synthetic_volumes import Generator
 from voxel_ext.data.volume_record import VolumeRecord, encode_volume
 from voxel_ext.data.volume_store import open_store, read_settings, salvage
 from voxel_ext.data.workers import check_picklable, explain_ended_workers, results_in_order, start_pool
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_counts, check_option
 from voxel_ext.files import explain_write_errors, locked_folder
 
 logger = logging.getLogger(__name__)

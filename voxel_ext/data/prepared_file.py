@@ -10,12 +10,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from voxel_ext.data.container import VOXEL_SIZE_ATTRIBUTE
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
 from voxel_ext.data.jobs import Job
 from voxel_ext.data.prepared_folder import describe_difference
 from voxel_ext.data.zarr_io import read_zarr
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file
 
 
 def write_prepared(
@@ -62,9 +63,11 @@ def read_record(path: Path) -> Any:
         InvalidInputError: it does not tell, or is damaged.
     """
     with read_zarr(path) if path.suffix == ".zarr" else read_hdf5(path) as file:
+        if path.suffix != ".zarr":
+            check_file(file)
         try:
             return json.loads(file.attrs["settings"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidInputError(f"{path} has no attribute 'settings' that is JSON ({error})") from error
 
 

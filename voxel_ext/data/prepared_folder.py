@@ -88,7 +88,7 @@ def differing_settings(there: Any, asked: Any, name: str = "") -> list[str]:
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = sorted({*there, *asked})
         return [text for key in keys for text in differing_settings(there.get(key), asked.get(key), f"{name}.{key}")]
-    return [] if there == asked else [f"{name[1:]} is {there} there, {asked} now"]
+    return [] if there == asked else [f"{name[1:] or 'the whole'} is {there} there, {asked} now"]
 
 
 def describe_difference(path: Path, there: Any, asked: Mapping[str, Any], *more: str) -> str:

@@ -17,6 +17,7 @@ from voxel_ext.data.container import (
     READ_ERRORS,
     UNIT_KEY,
     check_array,
+    check_memory,
     find_array,
     open_container,
     voxel_size,
@@ -114,6 +115,7 @@ class ContainerReader(ImageReader):
             size = voxel_size(root, array, address)
             if size is not None:
                 size = self._spatial(size, address, len(array.shape), rank)
+            check_memory(_selected(array.shape, address), array.dtype, address)
             try:
                 data = np.asarray(array[address.index])
             except READ_ERRORS as error:
@@ -162,6 +164,13 @@ class ContainerReader(ImageReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
             UNIT_KEY: MICROMETER if size else "",
         }
+
+
+def _selected(shape: Sequence[int], address: VolumeAddress) -> Sequence[int]:
+    """Shape of the part of an array that an address means."""
+    if isinstance(address.selection, tuple):
+        return (address.selection[1] - address.selection[0], *shape[1:])
+    return shape if address.selection is None else shape[1:]
 
 
 class HDF5Reader(ContainerReader):

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from voxel_ext.data.address import HDF5_SUFFIXES, ZARR_SUFFIXES, parse_address
 from voxel_ext.data.container import VOXEL_SIZE_ATTRIBUTE
-from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.label_scan import scan_blocks
 from voxel_ext.data.lazy_images import NIFTI_SUFFIXES, TIFF_SUFFIXES
 from voxel_ext.data.slice_folder import SLICE_SUFFIXES
 from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.hdf5 import write_hdf5
 
 HDF5_KEY = "labels"
 """Name of the dataset of an HDF5 file."""

@@ -24,7 +24,7 @@ HEADERS = {
 POSITIONS = {"name": 0, "roi": 2, "confidence": 3, "comments": 4}
 """Columns of a table without known headers: neuron, coordinates, ROI, confidence, comments."""
 
-_ROI = re.compile(r"\d+(?:\.0*)?")
+_ROI = re.compile(r"\d{1,18}(?:\.0*)?")
 
 
 @dataclass(frozen=True)

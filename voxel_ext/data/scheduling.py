@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.workers import explain_ended_workers, start_pool
-from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError, require
+from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError, check_counts, require
 
 CONNECT_SECONDS = 15
 """How long to wait for a Dask scheduler to answer."""

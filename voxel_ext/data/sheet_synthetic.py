@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.preparation_plan import SEEDS_PER_SET
 from voxel_ext.data.prepared_file import prepared_difference
 from voxel_ext.data.prepared_folder import check_foreign, write_marker
 from voxel_ext.data.vector_codes import VECTOR_DTYPES, encode_vectors
 from voxel_ext.data.zarr_io import multiscale_attributes
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_counts, check_option
 from voxel_ext.files import atomic_path, explain_write_errors, locked_folder
 from voxel_ext.synthetic.sheets import Sheets
 

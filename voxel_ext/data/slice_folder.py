@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.lazy_images import TIFF_SUFFIXES
 from voxel_ext.data.lazy_sources import ArraySource, Index, explain_open_errors
+from voxel_ext.data.tiff_headers import check_tiff
 from voxel_ext.errors import InvalidInputError, MissingDataError
 
 SLICE_SUFFIXES = (".png", *TIFF_SUFFIXES)
@@ -180,6 +181,7 @@ def slice_type(path: Path) -> tuple[tuple[int, ...], np.dtype]:
     if path.name.lower().endswith(TIFF_SUFFIXES):
         import tifffile
 
+        check_tiff(path)
         with explain_open_errors(str(path), "TIFF", IndexError), tifffile.TiffFile(path) as file:
             series = file.series[0]
             axes, shape, dtype = series.axes, tuple(series.shape), np.dtype(series.dtype).newbyteorder("=")

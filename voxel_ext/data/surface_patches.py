@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from voxel_ext.data.jobs import check_counts
 from voxel_ext.data.lazy_volume import LazyVolume
 from voxel_ext.data.surface_volumes import SurfaceVolume, read_surface_volumes
 from voxel_ext.data.vector_codes import decode_vectors
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.targets import Target
 
 __all__ = ["SurfacePatchDataset", "SurfaceVolume", "read_surface_volumes"]

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from voxel_ext.data.jobs import PreparedFiles, check_counts, do_missing
+from voxel_ext.data.jobs import PreparedFiles, do_missing
 from voxel_ext.data.lazy_volume import open_volume
 from voxel_ext.data.prepared_file import prepared_difference
 from voxel_ext.data.prepared_folder import check_foreign, write_marker
 from voxel_ext.data.surface_settings import SurfaceSettings
 from voxel_ext.data.surface_sources import SurfaceInput, find_surface_volumes, list_surface_volumes
 from voxel_ext.data.surface_store import write_surface_volume
-from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_counts, check_option
 from voxel_ext.files import explain_write_errors, locked_folder
 
 

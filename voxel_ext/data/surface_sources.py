@@ -28,7 +28,7 @@ MESH_SUFFIXES = (".obj", ".ply")
 
 PARTS = ("train", "val")
 
-MESH_ERRORS = (*READ_ERRORS, AttributeError, IndexError, ArithmeticError, NotImplementedError, ImportError)
+MESH_ERRORS = (*READ_ERRORS, NameError, ImportError)
 """What trimesh raises when it reads damaged files (it looks for another library where text is not UTF-8)."""
 
 
@@ -186,6 +186,10 @@ def _load(name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         ) from error
     if not len(faces):
         raise InvalidInputError(f"{name} has {len(vertices)} vertices but no faces; expected a triangle mesh")
+    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,):
+        raise InvalidInputError(
+            f"{name} is damaged: vertices of shape {vertices.shape} and faces of shape {faces.shape}; expected (N, 3)"
+        )
     if faces.min() < 0 or faces.max() >= len(vertices) or not np.isfinite(vertices).all():
         raise InvalidInputError(f"{name} is damaged: faces of vertices that it lacks, or coordinates not finite")
     return vertices, faces

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from voxel_ext.data.address import ZARR_SUFFIXES, VolumeAddress, parse_address
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.naming import subject_name
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.files import read_json
 from voxel_ext.targets import Target
 
 INPUT_KEY = "input"
@@ -106,12 +106,7 @@ def _entries(source: Any, targets: Mapping[str, Target]) -> tuple[Sequence[Any],
         stores = [p for p in sorted(path.iterdir()) if p.suffix.lower() in ZARR_SUFFIXES and p.name[0] != "."]
         keys = {INPUT_KEY: IMAGE_KEY, **{name: name for name in targets}}
         return [{"name": p.stem, **{key: f"{p}/{inside}" for key, inside in keys.items()}} for p in stores], str(path)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not a JSON file ({error}); expected a list of volumes") from error
-    if not isinstance(entries, list):
-        raise InvalidInputError(f"{path} has a {type(entries).__name__}; expected a list of volumes")
+    entries = read_json(path, list, "a JSON file with a list of volumes")
     paths = {INPUT_KEY, *targets}
     return [
         {k: str(path.parent / v) if k in paths and isinstance(v, str) else v for k, v in entry.items()}

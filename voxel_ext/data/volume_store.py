@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from voxel_ext import __version__
-from voxel_ext.data.container import READ_ERRORS
-from voxel_ext.data.hdf5 import GuardedFile, read_hdf5, write_hdf5
+from voxel_ext.data.container import READ_ERRORS, arrays
 from voxel_ext.data.volume_record import VolumeRecord
 from voxel_ext.data.zarr_io import read_zarr
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import GuardedFile, read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file, check_heaps
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,16 @@ class HDF5Store(VolumeStore):
         if self._guard is not None:
             self._guard.check()
 
+    def check(self) -> None:
+        """Refuse a file whose texts and tables are stored where HDF5 would not come back from.
+
+        Raises:
+            InvalidInputError: it is such a file.
+        """
+        check_file(self.root)
+        for array in arrays(self.root).values():
+            check_heaps(array)
+
     def _create_dense(self, name: str, shape: tuple[int, ...], dtype: np.dtype, chunks: tuple[int, ...]) -> None:
         self.root.create_dataset(name, shape, dtype, chunks=chunks, compression="gzip", compression_opts=1)
 
@@ -249,6 +260,8 @@ def _whole_records(path: Path, count: int) -> Iterator[VolumeRecord]:
     try:
         with read_zarr(path) if _is_zarr(path) else read_hdf5(path) as root:
             store = ZarrStore(root, count) if _is_zarr(path) else HDF5Store(root, count)
+            if isinstance(store, HDF5Store):
+                store.check()
             for index in range(store.finished):
                 record = store.read(index)
                 if not store.is_whole(index, record):
@@ -269,9 +282,11 @@ def read_settings(path: Path) -> dict[str, Any]:
         InvalidInputError: it is damaged, or is no such file.
     """
     with read_zarr(path) if _is_zarr(path) else read_hdf5(path) as root:
+        if not _is_zarr(path):
+            check_file(root)
         try:
             settings = json.loads(root.attrs.get(_SETTINGS))
-        except READ_ERRORS:
+        except (*READ_ERRORS, RecursionError):
             settings = None
     if not isinstance(settings, dict) or "generator" not in settings:
         raise InvalidInputError(f"{path} does not tell how it was made: not a file of synthetic volumes")

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from voxel_ext.errors import InvalidInputError, VoxelExtError
+from voxel_ext.processes import worker_context
 
 
 def start_pool(num_workers: int) -> ProcessPoolExecutor:
@@ -24,9 +25,7 @@ def start_pool(num_workers: int) -> ProcessPoolExecutor:
     Args:
         num_workers: how many.
     """
-    # spawned, not forked: a worker must not inherit the lock, open files or the threads' locks of this process
-    context: Any = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+    return ProcessPoolExecutor(num_workers, mp_context=worker_context(), initializer=_start_worker)
 
 
 def _start_worker() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.hdf5 import read_hdf5, write_hdf5
 from voxel_ext.data.moments import Moments
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import read_hdf5, write_hdf5
+from voxel_ext.hdf5_checks import check_file, read_text, read_whole
 
 CHANNELS = {"raw": 1, "raw+mask+soft": 3, "soft": 1}
 """What a cube may hold, and in how many channels."""
@@ -172,6 +173,7 @@ def read_worm_moments(path: str | os.PathLike[str]) -> list[Moments]:
         InvalidInputError: it is damaged, or has no such record.
     """
     with read_hdf5(path) as file:
+        check_file(file)
         return _guarded(path, lambda: [Moments(**channel) for channel in json.loads(file.attrs["statistics"])])
 
 
@@ -235,6 +237,7 @@ def _cubes(store: Any, header: WormHeader, slots: Sequence[int], missing_too: bo
 def _header(path: str | os.PathLike[str], file: Any) -> WormHeader:
     import h5py
 
+    check_file(file)
     lacking = [name for name in _DATASETS if not isinstance(file.get(name), h5py.Dataset)]
     lacking += [f"attribute {name}" for name in _ATTRIBUTES if name not in file.attrs]
     if lacking:
@@ -258,12 +261,12 @@ def _header(path: str | os.PathLike[str], file: Any) -> WormHeader:
                 f"{path}/{name} has shape {file[name].shape} and dtype {file[name].dtype}; "
                 f"expected {shape} {np.dtype(dtype) if dtype != 'O' else 'text'}"
             )
-    rules = tuple(file["rules"].asstr()[:]) if isinstance(file.get("rules"), h5py.Dataset) else ()
+    rules = read_text(file["rules"]) if isinstance(file.get("rules"), h5py.Dataset) else ()
     return WormHeader(
         str(file.attrs["worm"]),
-        file["valid"][:],
-        file["positions"][:],
-        tuple(file["names"].asstr()[:]),
+        read_whole(file["valid"]),
+        read_whole(file["positions"]),
+        read_text(file["names"]),
         tuple(int(side) for side in file.attrs["volume_shape"]),
         channels,
         size,

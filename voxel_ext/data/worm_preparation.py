@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.worm_checks import list_prepared
 from voxel_ext.data.worm_cubes import CubeSettings, WormCutter
 from voxel_ext.data.worm_file import read_worm_header, write_worm
 from voxel_ext.data.worm_jobs import worm_difference, write_summary
 from voxel_ext.data.worm_table import read_worm_table
 from voxel_ext.data.worm_volumes import WormSource, list_worms, load_labels, load_volume
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.files import explain_write_errors, locked_folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_checks import list_prepared
 from voxel_ext.data.worm_file import WormCubes, WormHeader, read_worm, read_worm_header
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ def intensity_statistics(
         )
     file, *keys = found
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, dict, "a record of intensities")
         values = [float(content[key]) for key in keys]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidInputError(f"{file} has no {' and '.join(keys)} of the intensities ({error!r})") from error
     logger.info("intensities are normalized by mean %.4g and standard deviation %.4g of %s", *values, file)
     return {"mean": values[0] if mean is None else float(mean), "std": values[1] if std is None else float(std)}

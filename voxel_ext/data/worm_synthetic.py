@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxel_ext.data.jobs import check_counts, do_missing
+from voxel_ext.data.jobs import do_missing
 from voxel_ext.data.preparation_plan import SEEDS_PER_SET
 from voxel_ext.data.prepared_folder import check_foreign
 from voxel_ext.data.vaa3d import write_vaa3d
@@ -20,7 +20,7 @@ from voxel_ext.data.worm_cubes import CubeSettings, WormCutter
 from voxel_ext.data.worm_file import write_worm
 from voxel_ext.data.worm_jobs import worm_difference, write_summary
 from voxel_ext.data.worm_table import WormTable, read_worm_table, write_worm_table
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_counts
 from voxel_ext.files import explain_write_errors, locked_folder
 
 
@@ -76,9 +76,7 @@ class SyntheticWorm:
         from voxel_ext.synthetic.worm import Worm
 
         worm = Worm(self.seed, **self.options, **_given(self.table)).generate()
-        valid = np.flatnonzero(worm["valid"])
-        names = tuple(worm["names"][i] for i in valid)
-        table = WormTable(names, worm["positions"][valid], valid + 1, worm["label_numbers"][valid], self.name)
+        table = annotated_cells(worm, self.name)
         if self.volumes is not None:
             self._keep(worm["image"], worm["label"], table)
         cubes = CubeSettings(**{**asdict(self.cubes), "cells": len(worm["valid"])})
@@ -90,6 +88,18 @@ class SyntheticWorm:
         write_vaa3d(images, np.clip(np.rint(image), 0, 255).astype(np.uint8))
         write_vaa3d(labels, label.astype(np.uint16))
         write_worm_table(coordinates, table)
+
+
+def annotated_cells(worm: Mapping[str, Any], name: str = "") -> WormTable:
+    """Return the table of the cells of an artificial worm that are not missing.
+
+    Args:
+        worm: what ``voxel_ext.synthetic.Worm`` generates.
+        name: of the worm, for messages.
+    """
+    valid = np.flatnonzero(worm["valid"])
+    names = tuple(worm["names"][i] for i in valid)
+    return WormTable(names, worm["positions"][valid], valid + 1, worm["label_numbers"][valid], name)
 
 
 def _given(path: Path | None) -> dict[str, Any]:

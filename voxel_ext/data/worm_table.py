@@ -193,7 +193,7 @@ def _number(file: Path, line: int, column: str, text: str, kind: Callable[[str],
         value = kind(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or abs(value) > 2**62:
+    if not abs(value) <= 2**62:
         expected = "a whole number" if kind is int else "a finite number"
         raise InvalidInputError(f"{file}, line {line}, column {column}: {text!r}; expected {expected}")
     return value

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.address import CONTAINER_SUFFIXES, VolumeAddress
 from voxel_ext.data.container import READ_ERRORS, check_array, find_array, open_container
+from voxel_ext.data.itk_headers import check_itk_header
+from voxel_ext.data.lazy_images import nifti_errors
 from voxel_ext.data.naming import files_by_stem
+from voxel_ext.data.tiff_headers import check_tiff
 from voxel_ext.data.vaa3d import SUFFIXES as VAA3D_SUFFIXES
 from voxel_ext.data.vaa3d import open_vaa3d
 from voxel_ext.data.worm_cubes import channel_index, select_channel
@@ -186,14 +189,15 @@ def load_plain(path: Path) -> NDArray:
         MissingDataError: there is no such file.
         InvalidInputError: it is damaged, of another format, empty, or not of numbers.
     """
-    from nibabel.filebasedimages import ImageFileError
-
     if not path.exists():
         raise MissingDataError(f"{path} does not exist (current folder: {os.getcwd()})")
+    check_itk_header(path)
+    check_tiff(path)
     reader = NibabelReader() if path.name.lower().endswith(NIFTI_SUFFIXES) else ITKReader()
+    damaged: tuple[type[Exception], ...] = (*nifti_errors(), *READ_ERRORS)
     try:
         array = np.asarray(reader.get_data(reader.read(str(path)))[0])
-    except (ImageFileError, *READ_ERRORS) as error:
+    except damaged as error:
         if isinstance(error, PermissionError):
             raise
         raise InvalidInputError(f"{path} cannot be read: damaged, or of another format ({error})") from error

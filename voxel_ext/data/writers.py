@@ -19,10 +19,10 @@ from monai.utils import convert_data_type, get_equivalent_dtype
 
 from voxel_ext.data.address import HDF5_SUFFIXES, ZARR_SUFFIXES
 from voxel_ext.data.container import MICROMETER, UNIT_KEY, VOXEL_SIZE_ATTRIBUTE
-from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.zarr_io import multiscale_attributes
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import write_hdf5
 
 CHUNK = 64
 """Edge of a chunk in voxels."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.hdf5 import explain_damage
 
 LEVEL = "0"
 """The array of images that have one resolution."""
@@ -35,7 +36,8 @@ def read_zarr(file: str | os.PathLike[str]) -> Iterator[Any]:
 
     Raises:
         MissingDataError: it does not exist.
-        InvalidInputError: it is a file, or has no valid zarr metadata.
+        InvalidInputError: it is a file, or has no valid zarr metadata; or what is read of it in the block is damaged
+            or not there.
     """
     import zarr
 
@@ -45,11 +47,12 @@ def read_zarr(file: str | os.PathLike[str]) -> Iterator[Any]:
         raise InvalidInputError(f"{file} is a file; expected a zarr store, which is a folder")
     try:
         root = zarr.open(str(file), mode="r")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise InvalidInputError(f"{file} is not a zarr store, or its metadata are damaged ({error})") from error
-    yield root
+    except PermissionError:
+        raise
+    except Exception as error:  # zarr checks metadata as it uses them, and raises what comes of it
+        raise InvalidInputError(f"{file} is not a zarr store, or its metadata are damaged ({error!r})") from error
+    with explain_damage(file, "zarr"):
+        yield root
 
 
 def multiscale(group: Any) -> Mapping[str, Any] | None:

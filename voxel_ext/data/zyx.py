@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import DtypeLike, KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImaged
+from monai.transforms import LoadImaged, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, ensure_tuple
 
 from voxel_ext.data.address import parse_address
@@ -92,6 +92,26 @@ def as_image_file(img: MetaTensor) -> MetaTensor:
     """
     source = img.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
     return reverse_axes(img, world=not source or not comes_as_xyz(str(source)))
+
+
+class AsImageFiled(MapTransform):
+    """Dictionary version of :func:`as_image_file`, for programs that write a result themselves, such as MONAI Label.
+
+    Args:
+        keys: of images (C, z, y, x) or (C, y, x).
+        allow_missing_keys: do not raise if a key is missing.
+    """
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the data with images (C, x, y, z) or (C, x, y) under the keys.
+
+        Raises:
+            InvalidInputError: see :func:`as_image_file`.
+        """
+        turned = dict(data)
+        for key in self.key_iterator(turned):
+            turned[key] = as_image_file(turned[key])
+        return turned
 
 
 class LoadZyxd(LoadImaged):

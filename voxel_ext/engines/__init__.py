@@ -7,6 +7,7 @@ from voxel_ext.engines.cell_labeling import (
     check_class_names,
     check_classes,
     class_counts,
+    label_channels,
     rarely_seen,
     trained_classes,
 )
@@ -23,7 +24,6 @@ from voxel_ext.engines.object_clustering import ClusteredObjects, cluster_object
 from voxel_ext.engines.optimizers import build_optimizer
 from voxel_ext.engines.schedules import build_lr_scheduler
 from voxel_ext.engines.two_views import (
-    FeatureNetwork,
     check_batch_size,
     check_key_metric,
     classes_known,
@@ -37,7 +37,6 @@ __all__ = [
     "CellMatches",
     "ClusteredObjects",
     "DescribedClusters",
-    "FeatureNetwork",
     "FeatureTables",
     "LabelCellsd",
     "LabeledObjects",
@@ -57,6 +56,7 @@ __all__ = [
     "cluster_objects",
     "describe_clusters",
     "find_objects",
+    "label_channels",
     "match_worms",
     "name_worm",
     "prepare_roi_batch",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ from voxel_ext.data.cell_labeling_dataset import check_same_classes
 from voxel_ext.data.cell_labeling_file import read_cell_header
 from voxel_ext.data.neuron_names import BACKGROUND, read_class_names
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.files import read_json
 from voxel_ext.labeling import (
     LabelRules,
     RoiProbabilities,
@@ -80,10 +80,26 @@ def trained_classes(ckpt_dir: str | os.PathLike[str], class_names_file: str = ""
             "a text file with one name a line in the order of the network's channels"
         )
     try:
-        counts = json.loads(file.read_text(encoding="utf-8"))["class_counts"]
-        return {str(name): int(count) for name, count in counts.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        settings = read_json(file, dict, "a settings file")
+        return {str(name): int(count) for name, count in settings["class_counts"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidInputError(f"{file} has no usable class_counts ({error!r}); train with this bundle") from error
+
+
+def label_channels(ckpt_dir: str | os.PathLike[str], class_names_file: str, untrained: int) -> int:
+    """Return the number of a network's channels: the background and the classes that it tells apart.
+
+    Args:
+        ckpt_dir: see :func:`trained_classes`.
+        class_names_file: see :func:`trained_classes`.
+        untrained: the number where there is neither, to look at the network without weights; the metadata's.
+
+    Raises:
+        InvalidInputError: the settings have no classes, or the file of names cannot be used.
+    """
+    if not class_names_file and not (Path(ckpt_dir) / "settings.json").is_file():
+        return untrained
+    return 1 + len(trained_classes(ckpt_dir, class_names_file))
 
 
 def check_classes(names: Iterable[str], ckpt_dir: str | os.PathLike[str]) -> None:

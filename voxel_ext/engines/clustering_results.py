@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.object_sources import (
     MEMORY_LIMIT_GIB,
     Source,
-    check_memory,
+    check_object_memory,
 )
 from voxel_ext.engines.labeled_objects import known_classes
 from voxel_ext.engines.object_clustering import ClusteredObjects
@@ -132,7 +132,7 @@ def describe_clusters(
     known = known_classes(classes, objects, clustering.result.ids)
     chosen = representatives(clustering.matrix, clustering.result, farthest)
     shown = [objects.placed[member] for one in chosen for member in (one.medoid, *one.farthest)]
-    check_memory(shown, objects.volumes, memory_limit_gib)
+    check_object_memory(shown, objects.volumes, memory_limit_gib)
     if shown:  # their surfaces take more memory than their voxels
         ids, extents = np.array([one.id for one in shown]), np.array([one.shape for one in shown])
         check_crop_memory(ids, extents, objects.volumes.voxel_size, memory_limit_gib, "memory_limit_gib")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from voxel_ext.data.object_classes import UNKNOWN, open_classes
 from voxel_ext.data.object_sources import ObjectVolumes, PlacedObject, Source, list_objects
 from voxel_ext.engines.clustering_inputs import FeatureTables
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.files import read_json
 from voxel_ext.morphology.clustering.feature_table import FeatureMatrix, list_some
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _check_measured_of(sources: FeatureTables, labels: LazyVolume) -> None:
         if not record.is_file():
             continue
         try:
-            source = json.loads(record.read_text(encoding="utf-8"))["settings"]["sources"]["labels"]
+            source = read_json(record, dict, "the record of a measurement")["settings"]["sources"]["labels"]
             shape = tuple(source["shape"])
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInputError(f"{record} is damaged ({error!r}); run features again") from error

@@ -119,8 +119,8 @@ def cluster_objects(
         repeated = stability(
             matrix, algorithm, count, method=stability_method, repeats=stability_repeats, seed=seed, **options
         )
-    scores = internal_scores(matrix.values, result.labels)
     table = cluster_table(matrix, result)
+    scores = internal_scores(matrix.values, result.labels, table["silhouette"])
     return ClusteredObjects(result, matrix, joined, sources, objects, table, scores, repeated, seed)
 
 

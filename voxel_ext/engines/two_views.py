@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from voxel_ext.data.object_classes import UNKNOWN
 from voxel_ext.data.object_dataset import ObjectDataset
 from voxel_ext.errors import InvalidInputError, check_option
-from voxel_ext.networks.groups import rotation_group
 from voxel_ext.transforms.two_views import VIEWS
 
 logger = logging.getLogger(__name__)
-
-FEATURE_LAYERS = ("encoder", "projector")
-"""What of a :class:`~voxel_ext.networks.nets.SimSiam` can be the feature of an object."""
 
 KEY_METRICS = ("val_agreement", "knn_accuracy")
 """What can choose the best epoch: the agreement of the views, without classes, or the accuracy of nearest neighbors."""
@@ -50,44 +44,6 @@ def prepare_two_views(
         )
     first, second = (batch[key].to(device=device, non_blocking=non_blocking, **kwargs) for key in VIEWS)
     return first, None, (second,), {}
-
-
-class FeatureNetwork(nn.Module):
-    """The features of objects by a trained :class:`~voxel_ext.networks.nets.SimSiam`.
-
-    Args:
-        network: the trained one.
-        layer: "encoder" for the encoder's output, as is usual, or "projector" for the projector's. Never the
-            predictor's.
-        turns: the mean over the 24 rotations of the cube, so that the features are the same however an object is
-            turned by right angles; takes 24 times as long.
-
-    Raises:
-        InvalidInputError: another layer.
-    """
-
-    def __init__(self, network: nn.Module, layer: str = "encoder", turns: bool = False) -> None:
-        super().__init__()
-        check_option("feature_layer", layer, FEATURE_LAYERS)
-        self.network = network
-        self.layer = layer
-        self.group = rotation_group("S4") if turns else None
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the features (B, L) of images (B, C, S, S, S).
-
-        Raises:
-            InvalidInputError: images of another number of axes or channels.
-        """
-        encode: Callable[[torch.Tensor], torch.Tensor] = (
-            self.network.encode if self.layer == "encoder" else self.network.project  # type: ignore[assignment]
-        )
-        if self.group is None:
-            return encode(image)
-        total = encode(image)
-        for element in range(1, self.group.order):
-            total = total + encode(self.group.act(image, element))
-        return total / self.group.order
 
 
 def scaled_learning_rate(learning_rate: float, batch_size: int, scale: bool) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.losses.matching_loss import MatchingLoss
-from voxel_ext.matching import assign, assignment_margin
+from voxel_ext.matching import assign, assignment_margin, combined_cost
 
 NAMING = ("mean_features", "mean_cost", "votes")
 
@@ -106,7 +106,7 @@ def match_worms(
         InvalidInputError: a worm has no cells, or the features are not finite (names the worms and the first cells).
     """
     _check_cells(first, second)
-    matrix = loss.cost(list(zip(first.layers(), second.layers(), strict=True)))
+    matrix = _cost(first, second, loss)
     return _solve(first.name, second.name, matrix, first.slots, second.slots, dummy_cost)
 
 
@@ -154,24 +154,19 @@ def name_worm(
             ]
         )
         return _solve(worm.name, title, matrix, worm.slots, slots, dummy_cost)
-    place = np.full(present.shape[1], -1)
-    place[slots] = np.arange(len(slots))
-    total = torch.zeros(len(worm.slots), len(slots), dtype=torch.float64)
-    count = torch.zeros(len(slots), dtype=torch.float64)
-    votes = torch.zeros_like(total)
-    for reference in references:
-        found = match_worms(worm, reference, loss, dummy_cost if method == "votes" else None)
-        columns = torch.from_numpy(place[found.column_slots])
-        total[:, columns] += found.matrix.double().cpu()
-        count[columns] += 1
-        matched = found.assigned >= 0
-        votes[matched, columns[found.assigned[matched]]] += 1 / len(references)
-    mean = total / count
-    if method == "votes":
-        spread = (mean.max() - mean.min()).clamp_min(1e-12)
-        mean = -votes + (mean - mean.min()) / (spread * 2 * len(references) * min(mean.shape))
-        dummy_cost = None if dummy_cost is None else 0.0
-    return _solve(worm.name, title, mean, worm.slots, slots, dummy_cost)
+    costs = np.full((len(references), len(worm.slots), len(slots)), np.inf)
+    for cost, reference in zip(costs, references, strict=True):
+        matrix = _cost(worm, reference, loss)
+        columns = np.searchsorted(slots, reference.slots)
+        cost[:, columns] = _finite(worm.name, reference.name, matrix, worm.slots, reference.slots)
+    by_votes = method == "votes"
+    combined = combined_cost(list(costs), "votes" if by_votes else "mean", dummy_cost if by_votes else None)
+    without = 0.0 if by_votes and dummy_cost is not None else dummy_cost
+    return _solve(worm.name, title, torch.from_numpy(combined), worm.slots, slots, without)
+
+
+def _cost(first: WormFeatures, second: WormFeatures, loss: MatchingLoss) -> torch.Tensor:
+    return loss.cost(list(zip(first.layers(), second.layers(), strict=True)))
 
 
 def _mean_features(layers: list[torch.Tensor], present: torch.Tensor) -> torch.Tensor:
@@ -212,16 +207,7 @@ def _solve(
     column_slots: NDArray[np.int64],
     dummy_cost: float | None,
 ) -> CellMatches:
-    cost = matrix.detach().double().cpu().numpy()
-    wrong = ~np.isfinite(cost)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise InvalidInputError(
-            f"{first} cannot be matched with {second}: the cost of slot {row_slots[row]} of the one and slot "
-            f"{column_slots[column]} of the other is {cost[row, column]} ({int(wrong.all(1).sum())} of {len(cost)} "
-            f"rows and {int(wrong.all(0).sum())} of {cost.shape[1]} columns are not finite throughout); check "
-            "the features (damaged weights, float16 overflow, NaN in the images?)"
-        )
+    cost = _finite(first, second, matrix, row_slots, column_slots)
     rows, columns = assign(cost, dummy_cost)
     margin = assignment_margin(cost, rows, columns)
     return CellMatches(
@@ -235,3 +221,24 @@ def _solve(
         row_slots,
         column_slots,
     )
+
+
+def _finite(
+    first: str,
+    second: str,
+    matrix: torch.Tensor,
+    row_slots: NDArray[np.int64],
+    column_slots: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """A cost matrix as an array, refused where it is not finite."""
+    cost = matrix.detach().double().cpu().numpy()
+    wrong = ~np.isfinite(cost)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidInputError(
+            f"{first} cannot be matched with {second}: the cost of slot {row_slots[row]} of the one and slot "
+            f"{column_slots[column]} of the other is {cost[row, column]} ({int(wrong.all(1).sum())} of {len(cost)} "
+            f"rows and {int(wrong.all(0).sum())} of {cost.shape[1]} columns are not finite throughout); check "
+            "the features (damaged weights, float16 overflow, NaN in the images?)"
+        )
+    return cost

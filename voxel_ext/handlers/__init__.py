@@ -22,6 +22,7 @@ from voxel_ext.handlers.reconstruction_file import ReconstructionFileHandler
 from voxel_ext.handlers.reconstruction_report import ReconstructionReportHandler
 from voxel_ext.handlers.report import ReportHandler
 from voxel_ext.handlers.shape_metrics import shape_metrics
+from voxel_ext.handlers.shared import SharedHandlers
 from voxel_ext.handlers.surface_report import SurfaceReportHandler
 from voxel_ext.handlers.target_animation import TargetAnimationHandler
 from voxel_ext.handlers.target_metrics import other_metrics, pick_metric, target_metrics
@@ -52,6 +53,7 @@ __all__ = [
     "ReconstructionReportHandler",
     "ReportHandler",
     "ResumableEarlyStopHandler",
+    "SharedHandlers",
     "SurfaceReportHandler",
     "TargetAnimationHandler",
     "VAEReportHandler",

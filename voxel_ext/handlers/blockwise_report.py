@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.vector_codes import decode_vectors
-from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.errors import InvalidInputError, MissingDataError, check_counts, check_option
 from voxel_ext.handlers.history import read_history
 from voxel_ext.handlers.report import _compact_image
 from voxel_ext.handlers.report_writer import check_report
@@ -79,10 +79,7 @@ def report_blockwise(
         MissingDependencyError: a library that draws is not installed.
         OSError: the page cannot be written.
     """
-    if max_volumes < 0:
-        raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
-    if max_size < 1:
-        raise InvalidInputError(f"max_size={max_size}, expected at least 1")
+    check_counts({"max_size": 1}, max_volumes=max_volumes, max_size=max_size)
     known = read_targets(targets)
     check_report(Path(path), "matplotlib", "plotly", "PIL")
     volumes = [_volume(*result, known, max_size, voxel_size) for result in results[:max_volumes]]

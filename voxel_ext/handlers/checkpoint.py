@@ -14,7 +14,8 @@ from ignite.engine import Engine, Events
 
 from voxel_ext.errors import CheckpointError, InvalidInputError, check_option
 from voxel_ext.files import atomic_path
-from voxel_ext.handlers.weights import load_state, load_weights, read_checkpoint, save_checkpoint, unwrap
+from voxel_ext.handlers.resume_state import restore_state
+from voxel_ext.handlers.weights import load_state, load_weights, read_checkpoint, read_state, save_checkpoint, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class CheckpointHandler:
     - ``checkpoint_last.pt``: every state in ``states``, the epoch and the best metric, after every epoch;
     - ``settings.json``: the settings of the run.
 
-    A new run (``resume=False``) moves the files of an earlier one to ``previous/1``, ``previous/2``, ... first.
+    A new run (``resume=False``) moves the files of an earlier one to ``previous/1``, ``previous/2``, ... first. Running
+    the same trainer again, as every round of federated learning does, goes on: nothing is moved or resumed then.
     Randomness is a function of the seed and the epoch (:class:`~voxel_ext.handlers.EpochSeedHandler`), so epoch and
     seed restore it.
 
@@ -91,6 +93,7 @@ class CheckpointHandler:
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
         self.best_metric: float | None = None
         self._validated = False
+        self._started = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
@@ -101,6 +104,9 @@ class CheckpointHandler:
             self.validator.add_event_handler(Events.COMPLETED, self._note_validation)
 
     def _start(self, engine: Engine) -> None:
+        if self._started:
+            return
+        self._started = True
         source = self._source()
         content = None
         if self.load_weights_only:
@@ -134,19 +140,20 @@ class CheckpointHandler:
                 f"{source} cannot be resumed: it has no {', '.join(lacking)}. To start a new training from its weights "
                 "set load_weights_only to true"
             )
+        _check_record(content, source)
         for name, kind in self._kinds().items():
-            if (earlier := content.get("kinds", {}).get(name, kind)) != kind:
+            if (earlier := (content.get("kinds") or {}).get(name, kind)) != kind:
                 raise CheckpointError(
                     f"{source} cannot be resumed: its {name} was a {earlier}, now it is a {kind}. To start a new "
                     "training from its weights set load_weights_only to true"
                 )
-        load_state(content["network"], self.states["network"], source=str(source))
+        load_state(read_state(content["network"], source), self.states["network"], source=str(source))
         for name, state in self.states.items():
             if name != "network":
-                state.load_state_dict(content[name])
+                restore_state(name, state, content[name], source)
         scaler = getattr(engine, "scaler", None)
         if scaler is not None and content.get("scaler"):
-            scaler.load_state_dict(content["scaler"])
+            restore_state("scaler", scaler, content["scaler"], source)
         engine.state.epoch = int(content["epoch"])
         engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
         self.best_metric = content.get("best_metric")
@@ -223,3 +230,15 @@ class CheckpointHandler:
             "kinds": self._kinds(),
         }
         save_checkpoint(self.ckpt_dir / LAST, content)
+
+
+def _check_record(content: Mapping[str, Any], source: Path) -> None:
+    """Refuse a checkpoint whose figures about the run are none."""
+    expected: dict[str, Any] = {"epoch": int, "best_metric": float | int | None}
+    expected |= {"settings": Mapping | None, "kinds": Mapping | None}
+    for name, kind in expected.items():
+        if not isinstance(content.get(name), kind) or (name == "epoch" and not 0 <= content[name] < 2**31):
+            raise CheckpointError(
+                f"{source} cannot be resumed, it is damaged: {name} is {str(content.get(name))[:60]!r}. To start a new "
+                "training from its weights set load_weights_only to true"
+            )

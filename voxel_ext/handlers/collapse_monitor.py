@@ -15,6 +15,7 @@ from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.tensorboard_log import TensorBoardLog
 
 logger = logging.getLogger(__name__)
 
@@ -71,18 +72,17 @@ class CollapseMonitorHandler:
             raise InvalidInputError(f"threshold={threshold!r} is not valid; expected a share in [0, 1)")
         self.keys = tuple(keys)
         self.threshold = threshold
-        self.log_dir = log_dir
+        self.log = TensorBoardLog(log_dir)
         self.pred_key = pred_key
         self._sums: torch.Tensor | None = None
         self._freedom = 0
-        self._writer: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer or evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
-        engine.add_event_handler(Events.COMPLETED, self._close)
+        self.log.attach(engine)
 
     def _start(self, _engine: Engine) -> None:
         self._sums, self._freedom = None, 0
@@ -122,24 +122,11 @@ class CollapseMonitorHandler:
         std = float((sums / freedom).sqrt().mean())
         values = {"output_std": std, "output_spread": std * math.sqrt(len(sums))}
         engine.state.metrics.update(values)
-        if idist.get_rank() > 0:
-            return
-        if not values["output_spread"] >= self.threshold:
+        self.log.add(values, engine.state.epoch)
+        if idist.get_rank() == 0 and not values["output_spread"] >= self.threshold:
             logger.warning(
                 "epoch %d: the outputs have collapsed, or nearly: the standard deviation of the normalized outputs is "
                 "%.2g, expected about 1/sqrt(%d) = %.2g; look at the learning rate, the stop-gradient and the batch "
                 "norm of the projector",
                 *(engine.state.epoch, std, len(sums), 1 / math.sqrt(len(sums))),
             )
-        if self.log_dir is not None:
-            if self._writer is None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._writer = SummaryWriter(self.log_dir)
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, engine.state.epoch)
-
-    def _close(self, _engine: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None

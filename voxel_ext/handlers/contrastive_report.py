@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,11 +15,12 @@ from ignite.engine import Engine
 from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
-from voxel_ext.data.object_classes import UNKNOWN
+from voxel_ext.data.object_classes import UNKNOWN, class_label
 from voxel_ext.data.object_dataset import ObjectDataset
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import check_counts
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
+from voxel_ext.handlers.reservoir import Reservoir
 from voxel_ext.transforms.two_views import VIEWS
 from voxel_ext.visualize.contrastive_report import feature_map, nearest_objects, neighbor_gallery, view_pairs
 
@@ -64,10 +66,7 @@ class ContrastiveReportHandler(ReportWriter):
         key: str = "features",
         notes: Sequence[str] = (),
     ) -> None:
-        if max_objects < 0 or max_map_objects < 2:
-            raise InvalidInputError(
-                f"max_report_objects={max_objects}, max_map_objects={max_map_objects}; expected at least 0 and 2"
-            )
+        check_counts({"max_map_objects": 2}, max_report_objects=max_objects, max_map_objects=max_map_objects)
         super().__init__(path, title, settings, history_file, notes)
         self.dataset = dataset
         self.encode = encode
@@ -80,24 +79,22 @@ class ContrastiveReportHandler(ReportWriter):
         return ("matplotlib", "PIL")
 
     def _start(self, _engine: Engine | None = None) -> None:
-        self._kept: list[tuple[int, int, NDArray[np.float32]]] = []
+        self._kept: Reservoir[tuple[int, int, NDArray[np.float32]]] = Reservoir(self.max_map_objects)
         self._views: list[tuple[int, NDArray[np.float32], NDArray[np.float32]]] = []
-        self._seen = 0
-        self._random = random.Random(0)
 
     def _collect(self, engine: Engine) -> None:
-        """Each whole object that comes is kept with the same probability, whatever their number."""
         batch: Any = engine.state.batch
         ids, chunks = batch_column(batch, "id").tolist(), batch_column(batch, "chunk").tolist()
         classes = batch_column(batch, "class").tolist() if "class" in batch else [UNKNOWN] * len(ids)
         features = self._features(engine)
+
+        def take(row: int) -> tuple[int, int, NDArray[np.float32]]:
+            return ids[row], classes[row], features[row]
+
         for i, chunk in enumerate(chunks):
             if chunk:
                 continue
-            place = self._seen if self._seen < self.max_map_objects else self._random.randint(0, self._seen)
-            self._seen += 1
-            if place < self.max_map_objects:
-                self._kept[place : place + 1] = [(ids[i], classes[i], features[i])]
+            self._kept.offer(partial(take, i))
             if len(self._views) < PAIRS and VIEWS[0] in batch:
                 first, second = (np.asarray(batch[key][i].float().cpu()) for key in VIEWS)
                 self._views.append((ids[i], first, second))
@@ -155,7 +152,4 @@ class ContrastiveReportHandler(ReportWriter):
         return (np.asarray(image[0]) > 0).astype(np.float32)
 
     def _name(self, known: int) -> str:
-        if known == UNKNOWN:
-            return ""
-        names = self.dataset.class_names
-        return str(names[known]) if names else f"class {known}"
+        return class_label(known, self.dataset.class_names)

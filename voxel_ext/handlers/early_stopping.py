@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from ignite.engine import Engine
 from monai.handlers import EarlyStopHandler
 
 
 class ResumableEarlyStopHandler(EarlyStopHandler):
     """MONAI's ``EarlyStopHandler`` with ``state_dict`` and ``load_state_dict`` for checkpoints.
 
-    The arguments are those of :class:`monai.handlers.EarlyStopHandler`; ``trainer`` must have been set, there or by
-    ``set_trainer``, before a state is taken or loaded.
+    With a ``validator`` it is a handler of the trainer, which it will stop; nothing is left to be set afterwards.
+    Without one it is a handler of the engine that computes the score, and ``set_trainer`` must be called before a state
+    is taken or loaded.
+
+    Args:
+        patience: validations without improvement after which the training stops.
+        score_function: gives the score from the validation engine, the higher the better.
+        validator: the validation engine.
+        options: more of :class:`monai.handlers.EarlyStopHandler`.
     """
+
+    def __init__(
+        self, patience: int, score_function: Callable, validator: Engine | None = None, **options: Any
+    ) -> None:
+        super().__init__(patience, score_function, **options)
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer, or without a ``validator`` to the engine that computes the score."""
+        if self.validator is None:
+            super().attach(engine)
+        else:
+            self.set_trainer(engine)
+            super().attach(self.validator)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score and the number of epochs without improvement."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.tensorboard_log import TensorBoardLog
 
 
 class GradientHandler:
@@ -43,19 +43,13 @@ class GradientHandler:
         self.network = network
         self.max_norm = max_norm
         self.loss = loss
-        self.log_dir = log_dir
+        self.log = TensorBoardLog(log_dir)
         self.histograms = histograms
-        self._writer: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self._close)
-
-    def _close(self, _engine: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self.log.attach(engine)
 
     def __call__(self, engine: Any) -> None:
         """Clip and log; gradients that AMP has scaled are unscaled first. Nothing while gradients are accumulated."""
@@ -67,21 +61,17 @@ class GradientHandler:
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.max_norm, norm)
-        if self.log_dir is None or idist.get_rank() > 0:
+        writer, step = self.log.writer(), engine.state.iteration
+        if writer is None:
             return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(self.log_dir)
-        step = engine.state.iteration
-        self._writer.add_scalar("gradient_norm", float(norm), step)
+        writer.add_scalar("gradient_norm", float(norm), step)
         share = getattr(self.loss, "last_gradient_share", None)
         if share is not None:
-            self._writer.add_scalar("gradient_share", share, step)
+            writer.add_scalar("gradient_share", share, step)
         if self.histograms and step % self.histograms == 0:
             for name, parameter in self.network.named_parameters():
                 if parameter.grad is not None:
-                    self._writer.add_histogram(f"gradient/{name}", parameter.grad, step)
+                    writer.add_histogram(f"gradient/{name}", parameter.grad, step)
 
 
 def _steps_now(engine: Any) -> bool:

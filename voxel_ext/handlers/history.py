@@ -23,16 +23,16 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     """Read the rows that :class:`HistoryHandler` wrote, or an empty list where there is no such file.
 
     Raises:
-        InvalidInputError: a line is not a JSON object; names the file and the line.
+        InvalidInputError: a line is not a JSON object of numbers; names the file and the line.
     """
     path = Path(path)
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"{path}, line {number}: not a row of a training history ({error})") from error
         if not isinstance(row, dict):
             raise InvalidInputError(f"{path}, line {number}: expected a JSON object, found {line[:60]!r}")
@@ -83,8 +83,15 @@ class HistoryHandler:
         return {"rows": list(self.rows)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after the rows of ``state``."""
-        self.rows = list(state["rows"])
+        """Continue after the rows of ``state``.
+
+        Raises:
+            InvalidInputError: they are none.
+        """
+        rows = list(state["rows"])
+        if not all(isinstance(row, dict) for row in rows):
+            raise InvalidInputError(f"the history has rows that are no mappings: {str(rows)[:60]}")
+        self.rows = rows
 
     def _start_epoch(self, engine: Engine) -> None:
         self._sum, self._count, self._validated = 0.0, 0, False

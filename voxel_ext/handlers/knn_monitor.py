@@ -17,6 +17,7 @@ from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.tensorboard_log import TensorBoardLog
 
 logger = logging.getLogger(__name__)
 
@@ -140,27 +141,20 @@ class KNNMonitorHandler:
         self.interval = interval
         self.keys = (image_key, label_key, id_key)
         self.device = device
-        self.log_dir = log_dir
-        self._writer: Any = None
+        self.log = TensorBoardLog(log_dir)
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer, before handlers that use the metric."""
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
-        engine.add_event_handler(Events.COMPLETED, self._close)
+        self.log.attach(engine)
 
     def __call__(self, engine: Engine) -> None:
         """Compute the accuracy and log it."""
         accuracy = self.accuracy()
         engine.state.metrics["knn_accuracy"] = accuracy
-        if idist.get_rank() > 0:
-            return
-        logger.info("epoch %d: accuracy of %d nearest neighbors %.4f", engine.state.epoch, self.k, accuracy)
-        if self.log_dir is not None:
-            if self._writer is None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._writer = SummaryWriter(self.log_dir)
-            self._writer.add_scalar("knn_accuracy", accuracy, engine.state.epoch)
+        self.log.add({"knn_accuracy": accuracy}, engine.state.epoch)
+        if idist.get_rank() == 0:
+            logger.info("epoch %d: accuracy of %d nearest neighbors %.4f", engine.state.epoch, self.k, accuracy)
 
     def accuracy(self) -> float:
         """Return the share of the labeled objects whose class is predicted right.
@@ -198,11 +192,6 @@ class KNNMonitorHandler:
             raise InvalidInputError(f"{place} has no object with a class under {label_key!r}; give labeled objects")
         rows = torch.arange(len(classes)) if id_key is None else torch.as_tensor(ids)
         return _Labeled(torch.cat(features), np.asarray(classes), rows)
-
-    def _close(self, _engine: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
 
 @dataclass

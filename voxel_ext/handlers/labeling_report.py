@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import torch.distributed
 from ignite.engine import Engine
 
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.handlers.report import _summary
 from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.visualize.labeled_projection import LabeledAnimal
@@ -52,8 +52,7 @@ class LabelingReportHandler(ReportWriter):
         key: str = "labeling",
         notes: Sequence[str] = (),
     ) -> None:
-        if max_animals < 0:
-            raise InvalidInputError(f"max_animals={max_animals}, expected 0 or more")
+        check_counts({}, max_animals=max_animals)
         super().__init__(path, title, settings, history_file, notes)
         self.max_animals = max_animals
         self.key = key

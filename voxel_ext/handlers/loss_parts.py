@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.tensorboard_log import TensorBoardLog
 
 
 class LossPartsHandler:
@@ -28,17 +28,16 @@ class LossPartsHandler:
         if not hasattr(loss, "last_parts"):
             raise InvalidInputError(f"{type(loss).__name__} has no last_parts; expected a loss such as MultiTaskLoss")
         self.loss = loss
-        self.log_dir = log_dir
+        self.log = TensorBoardLog(log_dir)
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
-        self._writer: Any = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
-        engine.add_event_handler(Events.COMPLETED, self._close)
+        self.log.attach(engine)
 
     def _start(self, _engine: Engine) -> None:
         self._sums, self._count = {}, 0
@@ -51,17 +50,6 @@ class LossPartsHandler:
         self._count += 1
 
     def _log(self, engine: Engine) -> None:
-        for name, total in self._sums.items():
-            mean = float(total) / self._count
-            engine.state.metrics[f"train_{name}_loss"] = mean
-            if self.log_dir is not None and idist.get_rank() == 0:
-                if self._writer is None:
-                    from torch.utils.tensorboard import SummaryWriter
-
-                    self._writer = SummaryWriter(self.log_dir)
-                self._writer.add_scalar(f"train_{name}_loss", mean, engine.state.epoch)
-
-    def _close(self, _engine: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        means = {f"train_{name}_loss": float(total) / self._count for name, total in self._sums.items()}
+        engine.state.metrics.update(means)
+        self.log.add(means, engine.state.epoch)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from voxel_ext.errors import InvalidInputError
+from voxel_ext.handlers.tensorboard_log import TensorBoardLog
 
 
 class LossEpochHandler:
@@ -31,26 +31,15 @@ class LossEpochHandler:
                 f"{type(loss).__name__} has no set_epoch, or no current_beta; expected a loss such as VAELoss"
             )
         self.loss = loss
-        self.log_dir = log_dir
-        self._writer: Any = None
+        self.log = TensorBoardLog(log_dir)
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
-        engine.add_event_handler(Events.COMPLETED, self._close)
+        self.log.attach(engine)
 
     def __call__(self, engine: Engine) -> None:
         """Set the number of epochs done: 0 in the first."""
         self.loss.set_epoch(engine.state.epoch - 1)
         engine.state.metrics["current_beta"] = self.loss.current_beta
-        if self.log_dir is not None and idist.get_rank() == 0:
-            if self._writer is None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._writer = SummaryWriter(self.log_dir)
-            self._writer.add_scalar("current_beta", self.loss.current_beta, engine.state.epoch)
-
-    def _close(self, _engine: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self.log.add({"current_beta": self.loss.current_beta}, engine.state.epoch)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import ignite.distributed as idist
@@ -12,9 +12,11 @@ import torch
 from ignite.engine import Engine
 from monai.networks.utils import eval_mode
 
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.data.object_classes import class_label
+from voxel_ext.errors import check_counts
 from voxel_ext.handlers.object_features import batch_column, batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
+from voxel_ext.handlers.reservoir import Reservoir
 from voxel_ext.losses import ChamferLoss
 from voxel_ext.visualize.point_clouds import CloudPair, cloud_pairs, cloud_path
 
@@ -59,8 +61,7 @@ class PointCloudReportHandler(ReportWriter):
         max_objects: int = 12,
         notes: Sequence[str] = (),
     ) -> None:
-        if max_objects < 0:
-            raise InvalidInputError(f"max_report_objects={max_objects}, expected 0 or more")
+        check_counts({}, max_report_objects=max_objects)
         super().__init__(path, title, settings, history_file, notes)
         self.decode = decode
         self.class_names = class_names
@@ -71,30 +72,23 @@ class PointCloudReportHandler(ReportWriter):
         return ("matplotlib",)
 
     def _start(self, _engine: Engine | None = None) -> None:
-        self._kept: list[_Kept] = []
-        self._seen = 0
-        self._random = random.Random(0)
+        self._kept: Reservoir[_Kept] = Reservoir(self.max_objects)
 
     def _collect(self, engine: Engine) -> None:
-        """Each object that comes is kept with the same probability, whatever their number (reservoir sampling)."""
         batch: Any = engine.state.batch
         for index in range(len(batch_column(batch, "id"))):
-            place = self._seen if self._seen < self.max_objects else self._random.randint(0, self._seen)
-            self._seen += 1
-            if place < self.max_objects:
-                self._kept[place : place + 1] = [self._take(engine, batch, index)]
+            self._kept.offer(partial(self._take, engine, batch, index))
 
     def _take(self, engine: Engine, batch: Any, index: int) -> _Kept:
         points = batch_value(batch, "points")[index].detach().float().cpu()
         made = predicted(engine, "reconstruction")[index].detach().float().cpu()
         distance = float(ChamferLoss(squared=False, weights=(0.5, 0.5))(made[None], points[None]))
         lines = [f"object {int(batch_column(batch, 'id')[index])}"]
-        known = int(batch_column(batch, "class")[index]) if "class" in batch else -1
-        if known >= 0:
-            lines.append(self.class_names[known] if self.class_names is not None else f"class {known}")
+        if "class" in batch:
+            lines.append(class_label(int(batch_column(batch, "class")[index]), self.class_names))
         lines.append(f"distance {distance:.3f}")
         code = predicted(engine, "latent")[index].detach().float()
-        return _Kept(CloudPair("\n".join(lines), points.numpy(), made.numpy()), code)
+        return _Kept(CloudPair("\n".join(filter(None, lines)), points.numpy(), made.numpy()), code)
 
     def _write(self, engine: Engine) -> None:
         if idist.get_rank() != 0:

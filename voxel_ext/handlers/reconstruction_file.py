@@ -13,10 +13,10 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from voxel_ext.data.address import HDF5_SUFFIXES
-from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.files import atomic_path
 from voxel_ext.handlers.object_features import batch_column, check_alone, predicted
+from voxel_ext.hdf5 import write_hdf5
 
 logger = logging.getLogger(__name__)
 

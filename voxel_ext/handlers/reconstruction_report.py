@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import io
 import os
-import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ignite.distributed as idist
@@ -17,8 +17,9 @@ from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from voxel_ext.data.worm_store import WormStore
-from voxel_ext.errors import InvalidInputError, require
+from voxel_ext.errors import check_counts, require
 from voxel_ext.handlers.report_writer import ReportWriter
+from voxel_ext.handlers.reservoir import Reservoir
 from voxel_ext.visualize import colors
 from voxel_ext.visualize.viewer import data_url
 
@@ -54,8 +55,7 @@ class ReconstructionReportHandler(ReportWriter):
         max_cells: int = 8,
         notes: Sequence[str] = (),
     ) -> None:
-        if max_cells < 0:
-            raise InvalidInputError(f"max_report_cells={max_cells}, expected 0 or more")
+        check_counts({}, max_report_cells=max_cells)
         super().__init__(path, title, settings, history_file, notes)
         self.store = store
         self.max_cells = max_cells
@@ -65,24 +65,18 @@ class ReconstructionReportHandler(ReportWriter):
         return ("matplotlib", "PIL")
 
     def _start(self, _engine: Engine | None = None) -> None:
-        self._kept: list[tuple[str, list[NDArray[np.float32]]]] = []
-        self._seen = 0
-        self._random = random.Random(0)
+        self._kept: Reservoir[tuple[str, list[NDArray[np.float32]]]] = Reservoir(self.max_cells)
 
     def _collect(self, engine: Engine) -> None:
-        """Each cell that comes is kept with the same probability, whatever their number (reservoir sampling)."""
-        output: Any = engine.state.output
         batch: Any = engine.state.batch
-        for i, (number, slot) in enumerate(zip(batch["worm"].tolist(), batch["cell"].tolist(), strict=True)):
-            place = self._seen if self._seen < self.max_cells else self._random.randint(0, self._seen)
-            self._seen += 1
-            if place >= self.max_cells:
-                continue
-            keys = (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED)
-            header = self.store.headers[number]
-            name = f"{header.worm}, {header.names[slot] or f'cell {slot + 1}'}"
-            kept = (name, [_slices(output[key][i]) for key in keys])
-            self._kept[place : place + 1] = [kept]
+        for row, (number, slot) in enumerate(zip(batch["worm"].tolist(), batch["cell"].tolist(), strict=True)):
+            self._kept.offer(partial(self._take, engine.state.output, row, number, slot))
+
+    def _take(self, output: Any, row: int, number: int, slot: int) -> tuple[str, list[NDArray[np.float32]]]:
+        """The name of a cell, and its pictures."""
+        header = self.store.headers[number]
+        name = f"{header.worm}, {header.names[slot] or f'cell {slot + 1}'}"
+        return name, [_slices(output[key][row]) for key in (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED)]
 
     def _write(self, engine: Engine) -> None:
         if idist.get_rank() != 0:

@@ -18,7 +18,7 @@ from monai.utils import ImageMetaKey, string_list_all_gather
 
 from voxel_ext.data.address import parse_address
 from voxel_ext.data.naming import subject_name
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.files import atomic_path
 from voxel_ext.handlers.report_writer import ReportWriter, output_samples
 from voxel_ext.visualize import render_volume, slice_figure, write_animation, write_report
@@ -74,8 +74,7 @@ class ReportHandler(ReportWriter):
         include_background: bool = True,
         instances: bool = False,
     ) -> None:
-        if max_volumes < 0:
-            raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
+        check_counts({}, max_volumes=max_volumes)
         if voxel_size is not None:
             check_voxel_size(voxel_size, 2 if len(voxel_size) == 2 else 3)
         super().__init__(path, title, settings, history_file, notes)

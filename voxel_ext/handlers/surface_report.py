@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine
 from monai.utils import string_list_all_gather
 
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import check_counts
 from voxel_ext.handlers.report import _rows, _summary
 from voxel_ext.handlers.report_writer import ReportWriter, output_samples
 from voxel_ext.handlers.target_samples import TargetSamples, sample_name
@@ -75,10 +75,7 @@ class SurfaceReportHandler(ReportWriter):
         pictures: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
-        if max_volumes < 0:
-            raise InvalidInputError(f"max_volumes={max_volumes}, expected 0 or more")
-        if max_size < 1:
-            raise InvalidInputError(f"max_size={max_size}, expected at least 1")
+        check_counts({"max_size": 1}, max_volumes=max_volumes, max_size=max_size)
         check_voxel_size(voxel_size, 3)
         super().__init__(path, title, settings, history_file, notes)
         self.samples = TargetSamples(targets, image_key, label_key, prefix, ignore_label, max_size, voxel_size)

@@ -15,8 +15,9 @@ from ignite.engine import Engine
 from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
+from voxel_ext.data.object_classes import class_label
 from voxel_ext.data.object_contents import object_channels
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import check_counts
 from voxel_ext.handlers.object_features import batch_value, predicted
 from voxel_ext.handlers.report_writer import ReportWriter
 from voxel_ext.losses import gaussian_kl
@@ -83,8 +84,7 @@ class VAEReportHandler(ReportWriter):
         max_objects: int = 12,
         notes: Sequence[str] = (),
     ) -> None:
-        if max_objects < 0:
-            raise InvalidInputError(f"max_report_objects={max_objects}, expected 0 or more")
+        check_counts({}, max_report_objects=max_objects)
         super().__init__(path, title, settings, history_file, notes)
         self.network = network
         self.channels = object_channels(contents)
@@ -123,11 +123,7 @@ class VAEReportHandler(ReportWriter):
         """The class of each object of a batch."""
         if "class" not in batch:
             return [_UNKNOWN] * count
-        names = self.class_names
-        return [
-            _UNKNOWN if number < 0 else f"class {number}" if names is None else names[number]
-            for number in batch["class"].tolist()
-        ]
+        return [class_label(number, self.class_names) or _UNKNOWN for number in batch["class"].tolist()]
 
     def _measure(self, image: torch.Tensor, restored: torch.Tensor) -> list[dict[str, float]]:
         """L1 of each object, and of the reconstruction of another object of the batch; Dice of masks."""

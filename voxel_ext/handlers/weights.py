@@ -6,6 +6,8 @@ import logging
 import os
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,14 @@ import torch
 
 from voxel_ext.errors import CheckpointError, MissingDataError
 from voxel_ext.files import atomic_path
+from voxel_ext.handlers.storage_check import check_expansion, check_storages
 
 logger = logging.getLogger(__name__)
 
 _IN_TRUNK = re.compile(r"(encoder\.)?trunk\.")
 _UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OSError,
+    *(RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, AssertionError),
+    *(OverflowError, MemoryError, NotImplementedError, ImportError, struct.error, zipfile.BadZipFile),
     pickle.UnpicklingError,
 )
 """What ``torch.load`` raises on truncated and foreign files."""
@@ -47,14 +44,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         MissingDataError: there is no such file.
-        CheckpointError: the file is truncated, not a checkpoint, or would need pickled code to be executed.
+        CheckpointError: the file is truncated, not a checkpoint, has tensors larger than the file, or would need
+            pickled code to be executed.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"no checkpoint at {path}; train first, or give the path of a checkpoint")
     try:
+        check_storages(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except _UNREADABLE as error:
+        if isinstance(error, PermissionError):
+            raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
             # torch's text advises to switch the protection off
@@ -62,6 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: truncated or foreign ({reason})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dictionary of tensors")
+    check_expansion(content, path)
     return content
 
 
@@ -100,6 +104,8 @@ def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, so
     """
     plain = unwrap(network)
     own = plain.state_dict()
+    weights = {str(name): value for name, value in weights.items()}
+    kinds = [name for name, value in weights.items() if name in own and not _is_plain(value, own[name])]
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
     shapes = [
@@ -117,7 +123,18 @@ def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, so
             f"{source} is a checkpoint of another architecture than {type(plain).__name__} as configured "
             f"({', '.join(parts)}); give the architecture settings it was trained with"
         )
+    if kinds:
+        wrong = weights[kinds[0]]
+        raise CheckpointError(
+            f"{source} is damaged or no checkpoint of {type(plain).__name__}: {kinds[0]} is {wrong.dtype}, "
+            f"{wrong.layout}, on {wrong.device}; expected plain values that are {own[kinds[0]].dtype}"
+        )
     plain.load_state_dict(weights)
+
+
+def _is_plain(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a tensor can be copied into a network's own: stored plainly, with values, complex only where that is."""
+    return value.layout == torch.strided and value.device.type != "meta" and value.is_complex() <= own.is_complex()
 
 
 def load_trunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
@@ -157,6 +174,21 @@ def _state_dict(content: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
+    return read_state(content, path)
+
+
+def read_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Return ``content`` if it is a state dict.
+
+    Args:
+        content: from a checkpoint.
+        path: the checkpoint's file.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} for the network; expected a state dict")
     if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
         found = ", ".join(map(repr, list(content)[:6])) or "nothing"
         raise CheckpointError(f"{path} holds no network weights (found {found}); expected a state dict of tensors")

@@ -15,10 +15,10 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
-from voxel_ext.data.hdf5 import write_hdf5
 from voxel_ext.data.worm_store import WormStore
 from voxel_ext.errors import InvalidInputError
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import write_hdf5
 
 logger = logging.getLogger(__name__)
 

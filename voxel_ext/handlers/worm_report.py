@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from voxel_ext.data.worm_pairs import opposite_roll
 from voxel_ext.data.worm_tables import FoundCells, per_cell_rows, write_tables
 from voxel_ext.engines.worm_matching import CellMatches, WormFeatures, match_worms
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts
 from voxel_ext.handlers.history import read_history
 from voxel_ext.handlers.report_writer import check_report
 from voxel_ext.handlers.worm_matching import WormMatchingHandler
@@ -63,8 +63,7 @@ class WormReportHandler:
         write_csv: bool = True,
         truth: bool = True,
     ) -> None:
-        if max_pairs < 0:
-            raise InvalidInputError(f"max_pairs={max_pairs}, expected 0 or more")
+        check_counts({}, max_pairs=max_pairs)
         self.matching = matching
         self.output_dir = Path(output_dir)
         self.title = title

@@ -13,7 +13,7 @@ from typing import Any
 
 from voxel_ext.data.prepared_folder import describe_difference, write_text_if_changed
 from voxel_ext.errors import InvalidInputError, VoxelExtError
-from voxel_ext.files import explain_write_errors
+from voxel_ext.files import explain_write_errors, read_json
 from voxel_ext.inferers.block_store import read_settings, remove_strays
 
 logger = logging.getLogger(__name__)
@@ -102,17 +102,27 @@ class BlockState:
             InvalidInputError: there are blocks of other settings; says what differs.
         """
         if resume and self.settings_file.exists() and self.result.exists():
-            there = json.loads(self.settings_file.read_text(encoding="utf-8"))
-            difference = describe_difference(self.folder, there, settings)
+            difference = self._difference(settings)
             if not difference:
                 return True
             if not overwrite:
                 raise InvalidInputError(f"{difference}; {REMEDY}, or remove that folder")
         # the settings first: without them the rest does not count
-        self.settings_file.unlink(missing_ok=True)
-        for path in (self.result, self._finished):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.settings_file, self.result, self._finished):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         return False
+
+    def _difference(self, settings: Mapping[str, Any]) -> str:
+        """In what the blocks that are there were made otherwise; "" if in nothing."""
+        try:
+            there = read_json(self.settings_file, dict, "the settings of a block-wise result")
+            self.finished()
+        except InvalidInputError as error:
+            return str(error)
+        return describe_difference(self.folder, there, settings)
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Record the settings of a new run, whose empty result was made before."""
@@ -133,11 +143,20 @@ class BlockState:
             raise VoxelExtError(f"{self.folder} is gone: another run has finished or removed it")
 
     def finished(self) -> set[tuple[int, int]]:
-        """Pairs of a tile and a slab that are finished."""
-        with contextlib.suppress(FileNotFoundError):
+        """Pairs of a tile and a slab that are finished.
+
+        Raises:
+            InvalidInputError: there is something else than marks of finished blocks.
+        """
+        try:
             parts = [path.name.split(".") for path in self._finished.iterdir()]
             return {(int(tile), int(slab)) for tile, slab in parts}
-        return set()
+        except FileNotFoundError:
+            return set()
+        except (ValueError, NotADirectoryError) as error:
+            raise InvalidInputError(
+                f"{self._finished} has other files than marks of finished blocks ({error})"
+            ) from error
 
     def publish(self) -> None:
         """Give the result its name, in the place of what may be there, and remove the rest.

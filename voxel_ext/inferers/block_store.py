@@ -109,7 +109,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         text = dict(zarr.open_group(str(path), mode="r").attrs)[SETTINGS_ATTRIBUTE]
         return dict(json.loads(str(text)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # zarr checks metadata as it uses them, and raises what comes of it
         raise InvalidInputError(
             f"{path} exists and is no result of block-wise inference ({error}); {remedy}"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from monai.networks.utils import eval_mode
 
 from voxel_ext.data.lazy_volume import LazyVolume, open_volume
 from voxel_ext.data.scheduling import SerialScheduler, block_scheduler
-from voxel_ext.errors import InvalidInputError
+from voxel_ext.errors import InvalidInputError, check_counts, check_sizes
 from voxel_ext.inferers.block_output import BlockOutput, check_names, check_values, read_outputs
 from voxel_ext.inferers.block_plan import BlockPlan, check_tile, choose_tile
 from voxel_ext.inferers.block_run import run_blocks, sendable
@@ -24,7 +23,7 @@ from voxel_ext.inferers.fingerprints import describe, describe_network
 from voxel_ext.inferers.in_memory import infer_in_memory
 from voxel_ext.inferers.predict import Predictor
 from voxel_ext.inferers.sweep import SweepJob, named_block
-from voxel_ext.inferers.windows import WindowGrid, check_padding, check_window_settings, positive_sizes
+from voxel_ext.inferers.windows import WindowGrid, check_padding, check_window_settings
 
 
 class BlockwiseInferer(Inferer):
@@ -119,12 +118,9 @@ class BlockwiseInferer(Inferer):
     ) -> None:
         super().__init__()
         self.roi_size, self.overlap = check_window_settings(roi_size, overlap, mode, padding_mode)
-        self.chunks = positive_sizes("chunks", chunks, 3)
-        self.tile = None if tile is None else positive_sizes("tile", tile, 2)
-        self.sw_batch_size = positive_sizes("sw_batch_size", sw_batch_size, 1)[0]
-        for name, number in {"prefetch": prefetch, "num_workers": num_workers}.items():
-            if not isinstance(number, Integral) or number < 0:
-                raise InvalidInputError(f"{name}={number!r}; expected a whole number of at least 0")
+        self.chunks = check_sizes("chunks", chunks)
+        self.tile = None if tile is None else check_sizes("tile", tile, 2)
+        check_counts({"sw_batch_size": 1}, sw_batch_size=sw_batch_size, prefetch=prefetch, num_workers=num_workers)
         if isinstance(targets, str) or (targets is not None and not targets):
             raise InvalidInputError(f"targets={targets!r}; expected a list of at least one name, or None for all")
         check_values(activations, reductions, output_dtype, component_order)
@@ -133,7 +129,7 @@ class BlockwiseInferer(Inferer):
         self.output_dtype, self.component_order = output_dtype, component_order
         self.targets = None if targets is None else list(targets)
         self.max_buffer_bytes, self.mask, self.minimum_intensity = max_buffer_bytes, mask, minimum_intensity
-        self.transform, self.amp, self.prefetch = transform, amp, prefetch
+        self.transform, self.amp, self.prefetch, self.sw_batch_size = transform, amp, prefetch, sw_batch_size
         self.resume, self.overwrite, self.scheduler, self.progress = resume, overwrite, scheduler, progress
         self.device = None if device is None else torch.device(device)
         self.devices = [torch.device(one) for one in devices or ()]

@@ -104,7 +104,7 @@ class _Sweep:
     """One run of slabs of a tile."""
 
     def __init__(self, task: Task, job: SweepJob, state: BlockState) -> None:
-        self.job, self.plan, self.task = job, job.plan, task
+        self.job, self.plan = job, job.plan
         self.tile = job.plan.tiles[task.tile]
         self.planes = job.plan.planes(task.first, task.stop)
         self.where = f"tile {task.tile} ({self.tile})"

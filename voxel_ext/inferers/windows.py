@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import _get_scan_interval
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 
 MODES = ("constant", "gaussian")
 """How overlapping windows are blended."""
@@ -92,28 +92,11 @@ def check_window_settings(roi_size: Any, overlap: Any, mode: str, padding_mode: 
     """
     check_option("mode", mode, MODES)
     check_option("padding_mode", padding_mode, PADDING_MODES)
-    sizes = positive_sizes("roi_size", roi_size, 3)
+    sizes = check_sizes("roi_size", roi_size)
     overlaps = (overlap,) * 3 if isinstance(overlap, Real) else tuple(overlap)
     if len(overlaps) != 3 or not all(isinstance(one, int | float) and 0 <= one < 1 for one in overlaps):
         raise InvalidInputError(f"overlap={overlap!r}; expected a number from 0 to below 1, or three of them (z, y, x)")
     return sizes, tuple(float(one) for one in overlaps)
-
-
-def positive_sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
-    """Return ``count`` whole numbers of at least 1 from a sequence, or from one number for all.
-
-    Raises:
-        InvalidInputError: it is not that; ``name`` says what the value sets.
-    """
-    sizes = (value,) * count if isinstance(value, Integral) else value
-    whole = isinstance(sizes, Sequence) and not isinstance(sizes, str)
-    if not whole or len(sizes) != count or not all(_is_positive(one) for one in sizes):
-        raise InvalidInputError(f"{name}={value!r}; expected {count} whole numbers of at least 1")
-    return tuple(int(one) for one in sizes)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def check_padding(grid: WindowGrid, padding_mode: str, address: str) -> None:

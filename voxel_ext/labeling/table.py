@@ -6,14 +6,17 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
 from voxel_ext.files import atomic_path
+from voxel_ext.hdf5 import read_hdf5
+from voxel_ext.hdf5_checks import read_text, read_whole
 from voxel_ext.labeling.label import UNKNOWN, CellLabel, RoiProbabilities
+from voxel_ext.npz import read_arrays
 
 COLUMNS = ("Neuron Class", "Coordinates", "ROI ID", "Confidence", "Alternatives", "Notes")
 """The columns of a table of labels."""
@@ -70,19 +73,27 @@ def read_labels(
         raise MissingDataError(f"there is no table of labels {path}")
     names = [UNKNOWN, *class_names[1:]] if class_names is not None else []
     labels: list[CellLabel] = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InvalidInputError(f"{path} has the columns {reader.fieldnames}; expected {', '.join(COLUMNS)}")
-        for row in reader:
-            try:
-                labels.append(_label(row, names, first_voxel))
-            except (ValueError, TypeError) as error:
-                raise InvalidInputError(f"line {reader.line_num} of {path} cannot be read: {error}") from error
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            for line, row in _rows(csv.DictReader(file), path):
+                try:
+                    labels.append(_label(row, names, first_voxel))
+                except (ValueError, TypeError, AttributeError) as error:
+                    raise InvalidInputError(f"line {line} of {path} cannot be read: {error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(f"{path} is no CSV file in UTF-8 ({error}); save it as one") from error
     ids = [label.roi_id for label in labels]
     if len(set(ids)) < len(ids):
         raise InvalidInputError(f"{path} has repeated ROI ids: {sorted({i for i in ids if ids.count(i) > 1})}")
     return labels
+
+
+def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and content of each line, after the columns are checked."""
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise InvalidInputError(f"{path} has the columns {reader.fieldnames}; expected {', '.join(COLUMNS)}")
+    for row in reader:
+        yield reader.line_num, row
 
 
 def write_probabilities(path: str | os.PathLike[str], rois: RoiProbabilities, class_names: Sequence[str]) -> None:
@@ -129,16 +140,23 @@ def read_probabilities(path: str | os.PathLike[str]) -> tuple[RoiProbabilities, 
         raise MissingDataError(f"there is no table of probabilities {path}")
     try:
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return RoiProbabilities(**{name: file[name] for name in _ARRAYS}), file["class_names"].tolist()
-        import h5py
-
-        with h5py.File(path) as file:
-            return RoiProbabilities(**{name: file[name][:] for name in _ARRAYS}), file["class_names"].asstr()[
-                :
-            ].tolist()
-    except KeyError as error:
+            arrays = read_arrays(path, (*_ARRAYS, "class_names"))
+        else:
+            with read_hdf5(path) as file:
+                missing = [name for name in (*_ARRAYS, "class_names") if not hasattr(file.get(name), "shape")]
+                if missing:
+                    raise MissingDataError(f"it lacks {', '.join(missing)}")
+                arrays = {name: read_whole(file[name]) for name in _ARRAYS}
+                arrays["class_names"] = np.array(read_text(file["class_names"]), dtype=object)
+        names = [str(name) for name in arrays.pop("class_names").tolist()]
+        rois = RoiProbabilities(**arrays)
+    except MissingDataError as error:
         raise MissingDataError(f"{path} is no table of probabilities: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{path} is no table of probabilities: {error}") from error
+    if len(names) != rois.probabilities.shape[1]:
+        raise InvalidInputError(f"{path} has {len(names)} names for {rois.probabilities.shape[1]} classes")
+    return rois, names
 
 
 def _check_first_voxel(first_voxel: int) -> None:

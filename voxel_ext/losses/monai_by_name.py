@@ -43,10 +43,8 @@ WHOLE_IMAGE_LOSSES = (
 MONAI_LOSSES = VOXELWISE_LOSSES + WHOLE_IMAGE_LOSSES
 """All that can be asked for by name."""
 
-# of MONAI's losses: those that take logits without being told so, and those whose target is class indices
 LOGIT_LOSSES = ("FocalLoss", "GeneralizedWassersteinDiceLoss", "NACLLoss")
-INDEX_LOSSES = ("GeneralizedWassersteinDiceLoss", "NACLLoss")
-VALUE_LOSSES = ("GlobalMutualInformationLoss", "LocalNormalizedCrossCorrelationLoss", "SSIMLoss")
+"""Losses of MONAI that take logits without being told so."""
 
 
 class _Flattened(nn.Module):

@@ -189,7 +189,7 @@ class MultiTaskLoss(_Loss):
         return ~ignored if kept is None else kept & ~ignored
 
     def _ignored(self, name: str, truth: torch.Tensor) -> torch.Tensor | None:
-        if self.ignore_label is None or self.loss_of(name).kind == "vector":
+        if self.ignore_label is None or self.loss_of(name).kind == "vectors":
             return None
         return truth == self.ignore_label
 
@@ -231,7 +231,7 @@ class MultiTaskLoss(_Loss):
             leaves_out = self.loss_only_on_label or self.ignore_label is not None
             if leaves_out and not loss.maskable:
                 raise InvalidInputError(whole_image_message(target))
-            only_ones = loss.kind == "binary" and target.channels == 1 and self.reference in (None, name)
+            only_ones = loss.kind == "mask" and target.channels == 1 and self.reference in (None, name)
             if self.loss_only_on_label and only_ones:
                 logger.warning(
                     "loss_only_on_label leaves only foreground in the loss of %r, which learns to be 1 everywhere; "

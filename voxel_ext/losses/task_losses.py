@@ -14,61 +14,50 @@ from torch.nn import functional as F
 from voxel_ext.errors import InvalidInputError, check_option
 from voxel_ext.losses.masked_functions import bce, bce_dice, cross_entropy, dice, l1, mse
 from voxel_ext.losses.monai_by_name import (
-    INDEX_LOSSES,
     LOGIT_LOSSES,
     MONAI_LOSSES,
-    VALUE_LOSSES,
     VOXELWISE_LOSSES,
     WHOLE_IMAGE_LOSSES,
     build_loss,
     monai_loss,
 )
 from voxel_ext.losses.vector_field import LEAST_LENGTH, AngularLoss, MaskedCosineLoss
-from voxel_ext.targets import VECTOR_LOSSES, Target
+from voxel_ext.targets import INDEX_LOSSES, VECTOR_LOSSES, Target
 
 OWN_LOSSES = {
-    "binary": ("bce_dice", "bce", "dice", "mse", "l1"),
+    "mask": ("bce_dice", "bce", "dice", "mse", "l1"),
     "classes": ("cross_entropy", "dice"),
-    "vector": ("cosine", "angular", "mse", "l1"),
+    "vectors": ("cosine", "angular", "mse", "l1"),
     "values": ("mse", "l1"),
 }
 """Losses that are defined here, by what a target is."""
 
 
-def target_kind(target: Target) -> str:
-    """Return what a target is: "vector", "classes" (indices), "binary" (masks, one per channel) or "values".
+def check_loss(target: Target) -> None:
+    """Check that a target's loss suits what the target is, ``Target.kind``.
 
     Raises:
         InvalidInputError: its loss is not known, or does not suit it; lists those that do.
     """
-    name = target.loss_name
+    name, kind = target.loss_name, target.kind
     known = dict.fromkeys([*(one for names in OWN_LOSSES.values() for one in names), *MONAI_LOSSES])
     check_option(f"targets#{target.name}#loss", name, known)
-    if target.is_vector or name in VECTOR_LOSSES:
-        kind = "vector"
-    elif target.activation == "softmax" or name == "cross_entropy" or name in INDEX_LOSSES:
-        kind = "classes"
-    elif target.activation in ("none", "unit_norm") and name in ("mse", "l1", *VALUE_LOSSES):
-        kind = "values"
-    else:
-        kind = "binary"
-    suited = OWN_LOSSES[kind] + (() if kind == "vector" else MONAI_LOSSES)
+    suited = OWN_LOSSES[kind] + (() if kind == "vectors" else MONAI_LOSSES)
     if name not in suited or (kind == "classes" and target.activation == "sigmoid"):
         raise InvalidInputError(
             f"targets#{target.name}#loss={name!r} does not suit a target with activation {target.activation!r} "
             f"(taken as: {kind}); expected one of {', '.join(suited)}"
         )
-    if (kind == "vector" and target.channels != 3) or (kind == "classes" and target.channels < 2):
+    if (kind == "vectors" and target.channels != 3) or (kind == "classes" and target.channels < 2):
         raise InvalidInputError(
             f"targets#{target.name}#channels={target.channels}, but loss {name!r} needs "
-            f"{'the 3 components of a vector' if kind == 'vector' else 'a channel for each class, at least 2'}"
+            f"{'the 3 components of a vector' if kind == 'vectors' else 'a channel for each class, at least 2'}"
         )
-    if kind == "vector" and not target.oriented and name in ("mse", "l1"):
+    if kind == "vectors" and not target.oriented and name in ("mse", "l1"):
         raise InvalidInputError(
             f"targets#{target.name}#loss={name!r} compares signs, but the vectors have none (oriented=False); use "
             "'cosine' or 'angular'"
         )
-    return kind
 
 
 class TaskLoss(nn.Module):
@@ -102,8 +91,9 @@ class TaskLoss(nn.Module):
         super().__init__()
         self.target = target
         self.name = target.loss_name
-        self.kind = target_kind(target)
-        self.smoothing = float(label_smoothing) if self.kind in ("binary", "classes") else 0.0
+        check_loss(target)
+        self.kind = target.kind
+        self.smoothing = float(label_smoothing) if self.kind in ("mask", "classes") else 0.0
         self.maskable = self.name not in WHOLE_IMAGE_LOSSES
         self.options: dict[str, Any] = dict(target.loss_options)
         self.loss: nn.Module | None = None
@@ -112,7 +102,7 @@ class TaskLoss(nn.Module):
             if self.smoothing and self.name in INDEX_LOSSES:
                 raise InvalidInputError(f"targets#{target.name}#loss={self.name!r} cannot have label_smoothing")
             self.loss, self.activates = monai_loss(self.name, self.kind, self.options, place)
-        elif self.kind == "vector" and self.name in VECTOR_LOSSES:
+        elif self.kind == "vectors" and self.name in VECTOR_LOSSES:
             loss: type = MaskedCosineLoss if self.name == "cosine" else AngularLoss
             self.loss = build_loss(loss, {"oriented": target.oriented, **self.options}, place)
         else:
@@ -139,13 +129,13 @@ class TaskLoss(nn.Module):
                 raise InvalidInputError(whole_image_message(self.target))
             logits, truth = torch.where(kept, logits, 0), torch.where(kept, truth, 0)
         self._check_values(truth)
-        if self.kind == "vector":
+        if self.kind == "vectors":
             return self._vector(logits, truth, kept)
         if self.loss is not None:
             return self._monai(logits, truth, kept)
         if self.kind == "classes" and self.name == "dice":
             truth = self._one_hot(truth)
-        elif self.kind == "binary":
+        elif self.kind == "mask":
             truth = truth * (1 - self.smoothing) + self.smoothing / 2
         if self.name == "cross_entropy":
             return cross_entropy(logits, truth, kept, self.smoothing, **self.options)
@@ -167,7 +157,7 @@ class TaskLoss(nn.Module):
             logits = self._activated(logits)
         if self.kind == "classes" and self.name not in INDEX_LOSSES:
             truth = self._one_hot(truth)
-        elif self.kind == "binary":
+        elif self.kind == "mask":
             truth = truth * (1 - self.smoothing) + self.smoothing / 2
         return self.loss.to(logits.device)(logits, truth, kept)
 
@@ -175,7 +165,7 @@ class TaskLoss(nn.Module):
         if self.kind == "classes":
             return logits.softmax(1)
         # a mask without an activation is compared as logits by the default loss, so by every other one
-        if self.kind == "binary":
+        if self.kind == "mask":
             return logits.sigmoid()
         return F.normalize(logits, dim=1, eps=LEAST_LENGTH) if self.target.activation == "unit_norm" else logits
 
@@ -185,13 +175,13 @@ class TaskLoss(nn.Module):
         return expanded * (1 - self.smoothing) + self.smoothing / classes
 
     def _check_values(self, truth: torch.Tensor) -> None:
-        if self.kind not in ("binary", "classes") or not truth.numel():
+        if self.kind not in ("mask", "classes") or not truth.numel():
             return
         low, high = torch.stack(torch.aminmax(truth)).tolist()
-        most = 1 if self.kind == "binary" else self.target.channels - 1
-        whole = self.kind == "binary" or bool((truth == truth.round()).all())
+        most = 1 if self.kind == "mask" else self.target.channels - 1
+        whole = self.kind == "mask" or bool((truth == truth.round()).all())
         if not (low >= 0 and high <= most and whole):
-            expected = "0 for background and 1 for foreground" if self.kind == "binary" else f"classes from 0 to {most}"
+            expected = "0 for background and 1 for foreground" if self.kind == "mask" else f"classes from 0 to {most}"
             raise InvalidInputError(
                 f"the target {self.target.name!r} has values from {low:g} to {high:g}; expected {expected}; a value "
                 "that means 'not annotated' is given as ignore_label"
@@ -203,7 +193,7 @@ def whole_image_message(target: Target) -> str:
     return (
         f"targets#{target.name}#loss={target.loss_name!r} compares whole images, so voxels cannot be left out of it "
         "(ignore_label, loss_only_on_label, reference); expected one of "
-        f"{', '.join(OWN_LOSSES[target_kind(target)] + VOXELWISE_LOSSES)}"
+        f"{', '.join(OWN_LOSSES[target.kind] + VOXELWISE_LOSSES)}"
     )
 
 

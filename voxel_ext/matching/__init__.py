@@ -10,7 +10,7 @@ from voxel_ext.matching.alignment import (
 )
 from voxel_ext.matching.assignment import assign, assignment_margin
 from voxel_ext.matching.atlas import AtlasAlignment, AtlasNaming, WormAtlas
-from voxel_ext.matching.consensus import name_by_references
+from voxel_ext.matching.consensus import combined_cost, name_by_references
 from voxel_ext.matching.drift import DriftResult, coherent_point_drift
 from voxel_ext.matching.pairs import PairMatch, match_positions
 
@@ -25,6 +25,7 @@ __all__ = [
     "assign",
     "assignment_margin",
     "coherent_point_drift",
+    "combined_cost",
     "match_positions",
     "name_by_references",
     "polynomial_basis",

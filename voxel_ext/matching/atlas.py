@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from voxel_ext.errors import InvalidInputError, MissingDataError, check_option
+from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError, check_option
 from voxel_ext.files import atomic_path
 from voxel_ext.matching.alignment import checked_positions, polynomial_fit, roll_candidates
 from voxel_ext.matching.assignment import assign, assignment_margin
@@ -20,6 +19,7 @@ from voxel_ext.matching.drift import coherent_point_drift
 from voxel_ext.matching.naming import gaussian_cost, refine
 from voxel_ext.matching.pairs import refit, same_extent
 from voxel_ext.matching.shape_prior import LeaveOneOut, cell_covariance, joint_covariance
+from voxel_ext.npz import read_arrays
 
 Array = NDArray[np.floating]
 _KEYS = ("mean", "covariance", "residuals", "names")
@@ -217,14 +217,10 @@ class WormAtlas:
         if not Path(path).is_file():
             raise MissingDataError(f"there is no atlas {path}; make one with WormAtlas.fit(...).save(path)")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                missing = [key for key in _KEYS if key not in getattr(file, "files", ())]
-                arrays = {} if missing else {key: file[key] for key in _KEYS}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path, _KEYS)
+            return cls(arrays["mean"], arrays["covariance"], arrays["residuals"], arrays["names"].tolist())
+        except (VoxelExtError, ValueError, TypeError, ArithmeticError, IndexError) as error:
             raise InvalidInputError(f"{path} is not an atlas: {error}") from error
-        if missing:
-            raise InvalidInputError(f"{path} is not an atlas: it lacks {', '.join(missing)}")
-        return cls(arrays["mean"], arrays["covariance"], arrays["residuals"], arrays["names"].tolist())
 
 
 def _canonical_rolls(worms: Sequence[ArrayLike], cells: int) -> list[Array]:

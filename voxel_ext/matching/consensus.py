@@ -15,13 +15,37 @@ def name_by_references(costs: Sequence[ArrayLike], mode: str = "votes") -> NDArr
     """Combine the costs of one worm against several references into one name per cell.
 
     Args:
-        costs: R matrices (N, M): cell n of the worm against identity m in reference r, the same identities in the
-            same columns. ``inf`` where a reference lacks the identity.
-        mode: "votes" (default): each reference assigns alone, and the identities with the most votes are assigned,
-            ties by the mean cost; "mean": one assignment of the mean cost of the references that have the identity.
+        costs: see :func:`combined_cost`.
+        mode: likewise.
 
     Returns:
         (N,) the column of each cell; -1 if it got none (N > M).
+
+    Raises:
+        InvalidInputError: see :func:`combined_cost`.
+    """
+    total = combined_cost(costs, mode)
+    names = np.full(len(total), -1, dtype=np.intp)
+    rows, columns = _assign_allowed(total)
+    names[rows] = columns
+    return names
+
+
+def combined_cost(
+    costs: Sequence[ArrayLike], mode: str = "votes", dummy_cost: float | None = None
+) -> NDArray[np.float64]:
+    """Combine the costs of one worm against several references.
+
+    Args:
+        costs: R matrices (N, M): cell n of the worm against identity m in reference r, the same identities in the
+            same columns. ``inf`` where a reference lacks the identity.
+        mode: "votes" (default): each reference assigns alone; the cost is minus the share of the references that chose
+            the pair, plus the mean cost scaled so far down that it only decides between assignments of as many votes.
+            "mean": the mean cost of the references that have the identity.
+        dummy_cost: of the single assignments, see :func:`~voxel_ext.matching.assign`.
+
+    Returns:
+        (N, M); ``inf`` where no reference has the identity.
 
     Raises:
         InvalidInputError: no or different matrices, NaN in one, or another mode.
@@ -33,28 +57,25 @@ def name_by_references(costs: Sequence[ArrayLike], mode: str = "votes") -> NDArr
         raise InvalidInputError(f"the costs must be matrices of one shape, at least one; got the shapes {shapes}")
     stack = np.stack(matrices)
     finite = np.isfinite(stack)
-    total = np.where(finite, stack, 0.0).sum(axis=0)
     seen = finite.sum(axis=0)
-    mean = np.where(seen > 0, total / np.maximum(seen, 1), np.inf)
-    if mode == "votes":
-        mean = _ballot(matrices, mean)
-    names = np.full(mean.shape[0], -1, dtype=np.intp)
-    high = 1 + 2 * np.abs(mean[np.isfinite(mean)]).sum()
-    rows, columns = assign(np.where(np.isfinite(mean), mean, high))
-    named = np.isfinite(mean[rows, columns])
-    names[rows[named]] = columns[named]
-    return names
-
-
-def _ballot(matrices: list[NDArray[np.float64]], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minus the votes, plus the mean cost scaled so far down that it only decides between equal sums of votes."""
+    mean = np.where(seen > 0, np.where(finite, stack, 0.0).sum(axis=0) / np.maximum(seen, 1), np.inf)
+    if mode == "mean":
+        return mean
     votes = np.zeros(mean.shape)
     for matrix in matrices:
-        high = 1 + 2 * np.abs(matrix[np.isfinite(matrix)]).sum()
-        rows, columns = assign(np.where(np.isfinite(matrix), matrix, high))
-        real = np.isfinite(matrix[rows, columns])
-        votes[rows[real], columns[real]] += 1
-    finite = np.isfinite(mean)
-    low, high = (mean[finite].min(), mean[finite].max()) if finite.any() else (0.0, 0.0)
+        votes[_assign_allowed(matrix, dummy_cost)] += 1
+    known = mean[seen > 0]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
     ties = (mean - low) / ((high - low or 1.0) * 2 * min(mean.shape))
-    return ties - votes
+    return (ties - votes) / len(matrices)
+
+
+def _assign_allowed(
+    cost: NDArray[np.float64], dummy_cost: float | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The assignment with as few forbidden pairs as there can be, without them."""
+    allowed = np.isfinite(cost)
+    forbidden = np.inf if dummy_cost is not None else 1 + 2 * np.abs(cost[allowed]).sum()
+    rows, columns = assign(np.where(allowed, cost, forbidden), dummy_cost)
+    kept = allowed[rows, columns]
+    return rows[kept], columns[kept]

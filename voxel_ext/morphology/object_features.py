@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,6 +26,7 @@ from voxel_ext.morphology.slice_features import slice_features
 from voxel_ext.morphology.spatial_density import SpatialGrid, count_labeled
 from voxel_ext.morphology.statistics import ObjectStatistics, measure_objects
 from voxel_ext.morphology.thickness import thickness_features
+from voxel_ext.processes import worker_context
 
 if TYPE_CHECKING:
     import pandas
@@ -202,9 +202,8 @@ def _measure_crops(
 
 def _in_processes(jobs: Iterable[tuple], num_workers: int) -> Iterator[dict[str, float]]:
     """Yield results in order; only a few masks wait at a time."""
-    context = multiprocessing.get_context("spawn")
     waiting: deque[Future[dict[str, float]]] = deque()
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(num_workers, mp_context=worker_context()) as pool:
         try:
             for job in jobs:
                 waiting.append(pool.submit(crop_features, *job))

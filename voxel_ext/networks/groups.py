@@ -72,12 +72,26 @@ class RotationGroup:
             raise InvalidInputError(f"spatial_dims={spatial_dims}: the elements of {self.name} turn three axes; use 3.")
         if tensor.dim() < 3:
             raise InvalidInputError(f"act expects a tensor (..., D, H, W), got the shape {tuple(tensor.shape)}.")
-        rows = self.matrices[self._checked(element)].tolist()
         first = tensor.dim() - 3
-        source = [[abs(value) for value in row].index(1) for row in rows]
-        flips = [first + axis for axis, row in enumerate(rows) if row[source[axis]] < 0]
+        source, flips = self.turned_axes(element)
         turned = tensor.permute(*range(first), *(first + axis for axis in source))
-        return turned.flip(flips) if flips else turned
+        return turned.flip([first + axis for axis in flips]) if flips else turned
+
+    def turned_axes(self, element: int) -> tuple[list[int], list[int]]:
+        """Say how an element turns a volume: ``volume.permute(order).flip(flips)``.
+
+        Args:
+            element: index of g, 0 to |G| - 1.
+
+        Returns:
+            the order of the axes, and which of them are then reversed.
+
+        Raises:
+            InvalidInputError: for an unknown element.
+        """
+        rows = self.matrices[self._checked(element)].tolist()
+        order = [[abs(value) for value in row].index(1) for row in rows]
+        return order, [axis for axis, row in enumerate(rows) if row[order[axis]] < 0]
 
     def act_features(self, tensor: torch.Tensor, element: int) -> torch.Tensor:
         """Turn a feature map with a group axis, (g F)(r, p) = F(g⁻¹ r, M⁻¹ p).

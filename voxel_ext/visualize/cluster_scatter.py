@@ -71,13 +71,7 @@ def scatter_element(
     """
     names, places = np.asarray(ids), np.asarray(positions, np.float64)
     _check_rows(len(names), places, groups, features)
-    rows = {one: row for row, one in enumerate(names.tolist())}
-    foreign = [one for one in np.asarray(thumbnail_ids).tolist() if one not in rows]
-    if foreign or len(np.asarray(thumbnail_ids)) != len(thumbnails):
-        raise InvalidInputError(
-            f"{len(thumbnails)} thumbnails for {len(np.asarray(thumbnail_ids))} ids, of which {foreign[:10]} are of no "
-            "object here; expected one for each id"
-        )
+    pictured = _rows_of(names, np.asarray(thumbnail_ids), len(thumbnails))
     content = {
         # as text: JavaScript's numbers are exact to 2^53 only
         "ids": [str(one) for one in names.tolist()],
@@ -86,7 +80,7 @@ def scatter_element(
         "groups": [_group(one) for one in groups],
         "features": [{"name": name, "values": _packed(values, "<f4")} for name, values in features.items()],
         "main": _MAIN,
-        "thumbnails": _sheets(thumbnails) | {"rows": [rows[one] for one in np.asarray(thumbnail_ids).tolist()]},
+        "thumbnails": _sheets(thumbnails) | {"rows": pictured},
     }
     choices = [(f"group:{k}", one.name) for k, one in enumerate(groups)]
     choices += [(f"feature:{k}", name) for k, name in enumerate(features)]
@@ -118,6 +112,18 @@ def _check_rows(
     wrong = {name: length for name, length in lengths.items() if length != count}
     if wrong or not groups:
         raise InvalidInputError(f"{wrong or 'no groups'}; expected a value for each of {count} objects in each")
+
+
+def _rows_of(ids: NDArray[Any], pictured: NDArray[Any], thumbnails: int) -> list[int]:
+    """Rows of the objects that have a picture."""
+    rows = {one: row for row, one in enumerate(ids.tolist())}
+    foreign = [one for one in pictured.tolist() if one not in rows]
+    if foreign or len(pictured) != thumbnails:
+        raise InvalidInputError(
+            f"{thumbnails} thumbnails for {len(pictured)} ids, of which {foreign[:10]} are of no object here; expected "
+            "one for each id"
+        )
+    return [rows[one] for one in pictured.tolist()]
 
 
 def _group(group: ObjectGroups) -> dict[str, Any]:

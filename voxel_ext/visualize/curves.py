@@ -52,13 +52,39 @@ def learning_curves(history: Iterable[Mapping[str, object]]) -> str:
     return _draw(panels) if panels else ""
 
 
+def overlaid_curves(histories: Mapping[str, Iterable[Mapping[str, object]]], keys: Iterable[str]) -> str:
+    """Draw the same quantities of several runs over each other: a panel per quantity, a curve per run.
+
+    Args:
+        histories: name of a run -> its rows, as for :func:`learning_curves`.
+        keys: the quantities to draw, in this order; those that no run has are left out.
+
+    Returns:
+        an ``<svg>`` element as of :func:`learning_curves`. Empty if there is nothing to draw.
+
+    Raises:
+        InvalidInputError: a row without a numeric ``epoch``.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    merged = {name: _merge(history) for name, history in histories.items()}
+    panels: dict[str, dict[str, Curve]] = {}
+    for key in keys:
+        points = {
+            name: [(epoch, number) for epoch, row in rows.items() if (number := _number(row.get(key))) is not None]
+            for name, rows in merged.items()
+        }
+        if found := {name: curve for name, curve in points.items() if curve}:
+            panels[key] = found
+    return _draw(panels) if panels else ""
+
+
 def _number(value: object) -> float | None:
     """Return a finite number, or None for anything else."""
     if isinstance(value, bool) or value is None:
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

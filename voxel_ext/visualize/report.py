@@ -86,7 +86,8 @@ def write_report(
         script=_resource("report.js"),
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # a file name that is no UTF-8 has characters that cannot be encoded
+        temporary.write_text(page, encoding="utf-8", errors="replace")
     return Path(path)
 
 

@@ -48,7 +48,7 @@ def _umap(values: NDArray[np.float64], seed: int, options: dict[str, Any]) -> ND
     import inspect
 
     if len(values) < 4:
-        raise InvalidInputError(f"UMAP of {len(values)} objects; expected at least 4, or method='pca'")
+        raise InvalidInputError(f"UMAP of {len(values)} objects; expected at least 4, or the embedding 'pca'")
     estimator = require("umap", extra="em").UMAP
     valid = [name for name in inspect.signature(estimator).parameters if name not in ("n_components", "random_state")]
     for name in options:

@@ -33,12 +33,13 @@ def silhouettes(values: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     return result
 
 
-def internal_scores(values: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+def internal_scores(values: ArrayLike, labels: ArrayLike, each: ArrayLike | None = None) -> dict[str, float]:
     """Scores of a clustering that need no known classes; noise is left out.
 
     Args:
         values: (N, F) features.
         labels: (N,) clusters; -1 for noise.
+        each: (N,) what :func:`silhouettes` gave for them, which takes the most time; None to compute it.
 
     Returns:
         ``silhouette`` (mean; higher is better), ``davies_bouldin`` (lower), ``calinski_harabasz`` (higher); NaN where
@@ -52,7 +53,7 @@ def internal_scores(values: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     scores = dict.fromkeys(("silhouette", "davies_bouldin", "calinski_harabasz"), float("nan"))
     if _is_defined(clusters[inside]):
         metrics = require("sklearn.metrics", extra="em")
-        scores["silhouette"] = float(metrics.silhouette_score(features[inside], clusters[inside]))
+        scores["silhouette"] = float(np.nanmean(silhouettes(features, clusters) if each is None else np.asarray(each)))
         scores["davies_bouldin"] = float(metrics.davies_bouldin_score(features[inside], clusters[inside]))
         scores["calinski_harabasz"] = float(metrics.calinski_harabasz_score(features[inside], clusters[inside]))
     return {**scores, "clusters": float(len(np.unique(clusters[inside]))), "noise": float((~inside).sum())}

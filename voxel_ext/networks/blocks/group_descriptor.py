@@ -118,7 +118,15 @@ class GroupDescriptor(nn.Module):
         return torch.cat([x.mean(3), x.amax(3)], dim=1)
 
     def _grid(self, x: torch.Tensor) -> torch.Tensor:
-        y = nn.functional.adaptive_avg_pool3d(x.flatten(1, 2), self.grid).view(x.shape[0], x.shape[1], x.shape[2], -1)
+        y = _average_to_grid(x.flatten(1, 2), self.grid).view(x.shape[0], x.shape[1], x.shape[2], -1)
         if self.mode == "oriented":
             y = y.gather(3, self.index.expand(y.shape[0], y.shape[1], -1, -1))
         return y
+
+
+def _average_to_grid(x: torch.Tensor, grid: int) -> torch.Tensor:
+    """Average (B, C, D, H, W) to (B, C, grid, grid, grid); by windows of one size where they fit, which ONNX has."""
+    size = [x.shape[2], x.shape[3], x.shape[4]]
+    if size[0] % grid == 0 and size[1] % grid == 0 and size[2] % grid == 0:
+        return nn.functional.avg_pool3d(x, [size[0] // grid, size[1] // grid, size[2] // grid])
+    return nn.functional.adaptive_avg_pool3d(x, grid)

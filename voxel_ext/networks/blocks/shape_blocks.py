@@ -10,9 +10,9 @@ import torch
 from monai.networks.blocks import Convolution, UpSample
 from torch import nn
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 from voxel_ext.networks.blocks.residual_se import ResidualSEBlock
-from voxel_ext.networks.blocks.unet3d_settings import LevelSettings, axis_sizes
+from voxel_ext.networks.blocks.unet3d_settings import LevelSettings
 from voxel_ext.networks.sizes import check_network_arguments, nearest_sizes
 
 Size = tuple[int, int, int]
@@ -82,7 +82,7 @@ class ShapeSettings:
         Raises:
             InvalidInputError: an axis of the size is not a positive multiple of the total stride.
         """
-        sizes = axis_sizes("size", size)
+        sizes = check_sizes("size", size)
         fitting = [nearest_sizes([voxels], stride) for voxels, stride in zip(sizes, self.total_stride, strict=True)]
         if any(smaller != [voxels] for voxels, (smaller, _) in zip(sizes, fitting, strict=True)):
             nearest = [[pair[side][0] for pair in fitting] for side in (0, 1)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 from voxel_ext.networks.sizes import check_network_arguments
 
 LETTERS = {
@@ -135,32 +135,12 @@ def level_settings(
     check_network_arguments(3, 3, num_groups=num_groups)
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise InvalidInputError(f"dropout={dropout!r} is not valid; expected a rate in [0, 1)")
-    kernel, pool = axis_sizes("kernel_size", kernel_size), axis_sizes("pool_size", pool_size)
+    kernel, pool = check_sizes("kernel_size", kernel_size), check_sizes("pool_size", pool_size)
     if any(size % 2 == 0 for size in kernel):
         raise InvalidInputError(
             f"kernel_size={kernel_size!r} is not valid; expected odd numbers, so that sizes are kept"
         )
     return LevelSettings(layer_order, num_groups, kernel, pool, float(dropout), flavor)
-
-
-def axis_sizes(name: str, value: object) -> tuple[int, int, int]:
-    """Return one size for each of the axes (z, y, x) from one number or three.
-
-    Args:
-        name: what the value sets, as the user wrote it (for the message).
-        value: the user's value.
-
-    Raises:
-        InvalidInputError: it is neither a positive whole number nor three of them.
-    """
-    values = [value] * 3 if _is_whole(value) else value
-    if isinstance(values, Sequence) and len(values) == 3:
-        depth, height, width = values
-        if all(_is_whole(size) and size > 0 for size in (depth, height, width)):
-            return depth, height, width
-    raise InvalidInputError(
-        f"{name}={value!r} is not valid; expected a positive whole number, or three along (z, y, x)"
-    )
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -1,6 +1,7 @@
 """Complete networks."""
 
 from voxel_ext.networks.nets.factory import segmentation_network
+from voxel_ext.networks.nets.feature_network import FeatureNetwork
 from voxel_ext.networks.nets.group_autoencoder import GroupAutoEncoder
 from voxel_ext.networks.nets.group_encoder import GroupEncoder
 from voxel_ext.networks.nets.group_trunk import GroupTrunk
@@ -12,11 +13,13 @@ from voxel_ext.networks.nets.point_cloud_autoencoder import PointCloudAutoEncode
 from voxel_ext.networks.nets.shape_vae import ShapeVAE
 from voxel_ext.networks.nets.simsiam import SimSiam
 from voxel_ext.networks.nets.stacked_hourglass import StackedHourglass
+from voxel_ext.networks.nets.tensor_network import TensorNetwork
 from voxel_ext.networks.nets.unet import UNet
 from voxel_ext.networks.nets.unet3d import ResidualUNet3D, ResidualUNetSE3D, UNet3D
 from voxel_ext.networks.nets.unet3d_factory import unet3d_network
 
 __all__ = [
+    "FeatureNetwork",
     "GroupAutoEncoder",
     "GroupEncoder",
     "GroupTrunk",
@@ -30,6 +33,7 @@ __all__ = [
     "ShapeVAE",
     "SimSiam",
     "StackedHourglass",
+    "TensorNetwork",
     "UNet",
     "UNet3D",
     "matching_network",

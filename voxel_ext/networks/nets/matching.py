@@ -110,20 +110,7 @@ class MatchingNet(nn.Module):
     ) -> None:
         super().__init__()
         check_option("fusion", fusion, FUSIONS)
-        if encoder is None and not positions:
-            raise InvalidInputError("a MatchingNet needs an encoder of cubes, positions, or both")
-        if len(input_dropout) != 2 or min(input_dropout) < 0 or sum(input_dropout) > 1:
-            raise InvalidInputError(
-                f"input_dropout={list(input_dropout)}: expected two probabilities whose sum is at most 1"
-            )
-        if sum(input_dropout) > 0 and (encoder is None or not positions):
-            raise InvalidInputError(
-                f"input_dropout={list(input_dropout)} is for a network of cubes and positions; this one has only one"
-            )
-        if encoder is not None and not isinstance(getattr(encoder, "out_features", None), int):
-            raise InvalidInputError(
-                f"the encoder {type(encoder).__name__} has no attribute out_features, the length of its features"
-            )
+        _check_inputs(encoder, positions, input_dropout)
         self.takes_cubes = encoder is not None
         self.takes_positions = positions
         self.normalize = normalize
@@ -245,7 +232,10 @@ class MatchingNet(nn.Module):
     def _encode(self, cubes: torch.Tensor) -> torch.Tensor:
         """Encode (B, N, C, S, S, S) as (B, N, F)."""
         flat = cubes.flatten(0, 1)
-        parts = flat.split(self.chunk_size) if self.chunk_size > 0 else [flat]
+        chunked = self.chunk_size > 0
+        if not torch.jit.is_scripting():  # a recorded graph has no loop, so one chunk
+            chunked = chunked and not (torch.jit.is_tracing() or torch.compiler.is_exporting())
+        parts = flat.split(self.chunk_size) if chunked else [flat]
         features: list[torch.Tensor] = []
         for part in parts:
             if torch.jit.is_scripting() or not (self.training and self.recompute):
@@ -340,3 +330,20 @@ class MultiLevelMatchingNet(nn.Module):
                 level = F.normalize(level, dim=-1) * level.shape[-1] ** 0.5
             levels.append(level.view(list(cubes.shape[:-4]) + [-1]))  # noqa: RUF005 - for TorchScript
         return levels
+
+
+def _check_inputs(encoder: nn.Module | None, positions: bool, input_dropout: Sequence[float]) -> None:
+    if encoder is None and not positions:
+        raise InvalidInputError("a MatchingNet needs an encoder of cubes, positions, or both")
+    if len(input_dropout) != 2 or min(input_dropout) < 0 or sum(input_dropout) > 1:
+        raise InvalidInputError(
+            f"input_dropout={list(input_dropout)}: expected two probabilities whose sum is at most 1"
+        )
+    if sum(input_dropout) > 0 and (encoder is None or not positions):
+        raise InvalidInputError(
+            f"input_dropout={list(input_dropout)} is for a network of cubes and positions; this one has only one"
+        )
+    if encoder is not None and not isinstance(getattr(encoder, "out_features", None), int):
+        raise InvalidInputError(
+            f"the encoder {type(encoder).__name__} has no attribute out_features, the length of its features"
+        )

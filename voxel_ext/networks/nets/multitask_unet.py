@@ -13,9 +13,9 @@ import torch
 from monai.networks.blocks import UpSample
 from torch import nn
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 from voxel_ext.networks.blocks.residual_se import EXCITATIONS, ResidualSEBlock
-from voxel_ext.networks.blocks.unet3d_settings import axis_sizes, level_channels, level_settings
+from voxel_ext.networks.blocks.unet3d_settings import level_channels, level_settings
 from voxel_ext.networks.sizes import check_input_shape, check_network_arguments, check_spatial_size, nearest_sizes
 from voxel_ext.targets import Target, read_targets
 
@@ -229,7 +229,7 @@ def _check_names(names: list[str], supervised: int) -> None:
 
 
 def _check_patch_size(patch_size: int | Sequence[int], stride: int) -> None:
-    size = list(axis_sizes("patch_size", patch_size))
+    size = list(check_sizes("patch_size", patch_size))
     smaller, larger = nearest_sizes(size, stride)
     if smaller != size:
         raise InvalidInputError(

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from voxel_ext.errors import InvalidInputError, check_option
+from voxel_ext.errors import InvalidInputError, check_option, check_sizes
 from voxel_ext.networks.blocks.shape_blocks import ShapeDecoder, ShapeEncoder, ShapeSettings
-from voxel_ext.networks.blocks.unet3d_settings import axis_sizes
 from voxel_ext.networks.sizes import check_input_shape
 
 OUTPUT_ACTIVATIONS = ("sigmoid", "none")
@@ -62,7 +61,7 @@ class ShapeVAE(nn.Module):
         settings = ShapeSettings(filters, anisotropic_levels, squeeze_excitation, se_reduction, norm)
         lowest = settings.lowest_size(size)
         outputs = in_channels if out_channels is None else out_channels
-        self.size = axis_sizes("size", size)
+        self.size = check_sizes("size", size)
         self.in_channels = in_channels
         self.latent_size = latent_size
         self.sigmoid = check_option("output_activation", output_activation, OUTPUT_ACTIVATIONS) == "sigmoid"

@@ -7,7 +7,6 @@ The packaged statistics are those of the positions of 558 nuclei in 40 *C. elega
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError
 from voxel_ext.files import atomic_path
+from voxel_ext.npz import read_arrays
 from voxel_ext.synthetic import _checks as checks
 from voxel_ext.synthetic.worm.alignment import align_worms, nearest_distances, push_apart
 
@@ -138,14 +138,13 @@ class WormShapeModel:
             )
         wanted = [field.name for field in fields(cls)]
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in wanted}
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path, wanted)
+            names, credit = tuple(arrays.pop("names").tolist()), str(arrays.pop("credit"))
+            return cls(names=names, credit=credit, **{name: array.astype(float) for name, array in arrays.items()})
+        except (VoxelExtError, ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"{path} is not a shape model ({error}); expected an .npz file with {', '.join(wanted)}."
             ) from error
-        names, credit = tuple(arrays.pop("names").tolist()), str(arrays.pop("credit"))
-        return cls(names=names, credit=credit, **{name: array.astype(float) for name, array in arrays.items()})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a compressed ``.npz``: components and noise in half, the rest in single precision.

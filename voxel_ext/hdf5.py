@@ -5,13 +5,45 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from voxel_ext.errors import InvalidInputError, MissingDataError
+from voxel_ext.errors import InvalidInputError, MissingDataError, VoxelExtError
 
 if TYPE_CHECKING:
     import h5py
+
+
+@contextlib.contextmanager
+def explain_damage(file: str | os.PathLike[str], library: str) -> Iterator[None]:
+    """Turn what a library raises on damaged data into an error that names the file; other errors pass unchanged.
+
+    Args:
+        file: what is read.
+        library: name of the package, e.g. "h5py".
+
+    Raises:
+        InvalidInputError: an error arose inside of the library.
+    """
+    try:
+        yield
+    except (VoxelExtError, PermissionError):
+        raise
+    except Exception as error:  # on damaged data the libraries raise almost anything
+        if not _arose_in(error, library):
+            raise
+        if isinstance(error, MemoryError):
+            reason = "damaged, or it holds more than fits into memory"
+        else:
+            reason = "it is damaged, or lacks what is looked for"
+        raise InvalidInputError(f"{file} cannot be read: {reason} ({type(error).__name__}: {error})") from error
+
+
+def _arose_in(error: BaseException, library: str) -> bool:
+    """Whether a function of a package was called when the error arose."""
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.partition(".")[0] == library for module in modules)
 
 
 @contextlib.contextmanager
@@ -26,7 +58,8 @@ def read_hdf5(file: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
     Raises:
         MissingDataError: it does not exist.
-        InvalidInputError: it is a folder, truncated, or not HDF5.
+        InvalidInputError: it is a folder, truncated, or not HDF5; or what is read of it in the block is damaged or
+            not there.
     """
     import h5py
 
@@ -36,11 +69,11 @@ def read_hdf5(file: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise InvalidInputError(f"{file} is a folder; expected an HDF5 file")
     try:
         opened = h5py.File(file, "r")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise
         raise InvalidInputError(f"{file} cannot be opened: truncated, or not an HDF5 file ({error})") from error
-    with opened:
+    with opened, explain_damage(file, "h5py"):
         yield opened
 
 
