@@ -54,7 +54,7 @@ USED: dict[str, dict[str, Any]] = {
 """Settings of the other commands, small."""
 _SAME_OBJECTS = {key: em_contrastive_commands.VOLUME[key] for key in ("synthetic_size", "synthetic_objects")}
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"`(python -m voxel_ext [^`]*)`")
+_INLINE = re.compile(r"`(python -m voxel_ext \w+ [^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def blocks(document: Path) -> list[tuple[str, str]]:
 def shown_commands(document: Path) -> Iterator[Shown]:
     """Commands of a document in their order, with the folder they are typed in, as a path below the checkout."""
     text = document.read_text(encoding="utf-8")
-    start = document.parent.parent if document.parent.name == "docs" else document.parent
+    start = document.parent.parent if document.parent.name == "docs" else ROOT
     for language, block in blocks(document):
         if language not in ("", "bash", "sh"):
             continue
@@ -128,7 +128,7 @@ class Inputs:
         pattern = "|".join(re.escape(placeholder) for placeholder in longest_first)
         if not pattern:
             return word
-        return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: self._path(found.group()), word)
+        return re.sub(rf"(?<![\w-])(?:{pattern})(?!\w)", lambda found: self._path(found.group()), word)
 
     def _path(self, placeholder: str) -> str:
         maker = self._makers[placeholder]
@@ -295,7 +295,7 @@ def cluster(folder: Path) -> str:
 _EM = {"LABELS": em_labels, "EM": em_image}
 STANDS_FOR: dict[str, dict[str, Callable[[Path], Path | str] | str]] = {
     "README.md": {
-        "COMMAND": "verify",
+        "COMMAND": "pack",
         "runs/a": one_run,
         "runs/b": another_run,
         "/path/to/folder": lobes,
@@ -306,6 +306,7 @@ STANDS_FOR: dict[str, dict[str, Callable[[Path], Path | str] | str]] = {
         "best_checkpoint.pytorch": checkpoint,
         "'cuda:0','cuda:1'": "'cpu','cpu'",
     },
+    "bundles/README.md": {"/path/to/volume.h5": lobe, "sample": lobe, "NETWORK_ID": "network_def"},
     "cell_labeling": {
         "/path/to/animals": animals,
         "names.txt": names,

@@ -16,9 +16,11 @@ from documented_commands import Inputs, Shown, blocks, copy_bundles, shown_comma
 sys.path.insert(0, str(ROOT / "tests"))
 from forked_commands import Command, together
 
-DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("bundles/*/docs/README.md"))]
+DOCUMENTS = ["README.md", "bundles/README.md"]
+DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("bundles/*/docs/README.md"))
 BEFORE = {
     "README.md": ["bundles/surface_multitask: training --config_file configs/train.json"],
+    "bundles/README.md": ["bundles/optic_lobe_segmentation: training --config_file configs/train.json"],
     "bundles/em_point_cloud_autoencoder/docs/README.md": [
         "bundles/em_shape_vae: training --config_file configs/train.json",
         "bundles/em_shape_vae: inference --config_file configs/inference.json",
@@ -29,6 +31,7 @@ ELSEWHERE = {
     "bash": "the scripts, of which one calls this test; the other's commands are those of the bundle it runs",
     "pip": "installing",
     "unzip": "tests/sharing",
+    "python -m voxel_ext verify": "tests/sharing, of every bundle with its own defaults",
     "dask": "the scheduler and workers of a cluster: tests of voxel_ext.data.scheduling",
     "git": "clones of other repositories",
     "python -m benchmarks": "hours; benchmarks/README.md has what they print",
@@ -51,7 +54,7 @@ def is_run_here(shown: Shown) -> bool:
 def test_every_command_of_a_document_runs(document: str, tmp_path: Path) -> None:
     copy_bundles(tmp_path)
     path = Path(document)
-    name = path.parent.parent.name if path.parent.name == "docs" else path.name
+    name = path.parent.parent.name if path.parent.name == "docs" else document
     inputs = Inputs(name, tmp_path / "inputs")
     before = []
     for line in BEFORE.get(document, ()):
