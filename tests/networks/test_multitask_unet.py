@@ -357,7 +357,8 @@ def test_channels_last_and_autocast() -> None:
 def test_a_training_step_under_autocast() -> None:
     network = build(f_maps=(8, 8, 16), deep_supervision=True)
     with torch.autocast("cpu", torch.bfloat16):
-        total = sum(values.float().square().mean() for values in network(image(1, 1, 8, 8, 8)).values())
+        # in bfloat16 the CPU's gradient of a convolution of 2 x 2 x 2 voxels is, at times, not finite: the least are 4
+        total = sum(values.float().square().mean() for values in network(image(1, 1, 16, 16, 16)).values())
     total.backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in network.parameters())
 

@@ -167,7 +167,9 @@ def plan_volumes(
     generator.generator(seed=seeds[0], **options)  # refuses options before anything is written
     size = options.get("size")
     if size is not None and math.prod([size] * 3 if isinstance(size, int) else size) > MOST_VOXELS:
-        raise InvalidInputError(f"size={size} is more than {MOST_VOXELS} voxels, which are drawn in memory")
+        raise InvalidInputError(
+            f"size={size} is more than {MOST_VOXELS} voxels, which are drawn in memory; choose a smaller size"
+        )
     known = (*CONTAINER_SUFFIXES, *IMAGE_SUFFIXES)
     suffix = next((one for one in known if out.endswith(one)), None)
     target = Path(out)
