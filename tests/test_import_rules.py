@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,59 +83,44 @@ def allowed(module: str, rules: set[str]) -> bool:
     return any(module == rule or module.startswith(f"{rule}.") for rule in rules)
 
 
+def imports(wrong: Callable[[str, str, bool], bool]) -> list[str]:
+    """Imports of the package that are wrong, told by the part that imports, the module, and whether when loaded."""
+    return [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in SOURCES
+        for module, at_load in imported(path)
+        if wrong(part_of(path), module, at_load)
+    ]
+
+
 @pytest.mark.parametrize("part", FROM_THE_PACKAGE)
 def test_parts_import_only_what_lies_below_them(part):
-    files = [path for path in SOURCES if part_of(path) == part]
-    assert files, f"no part {part}"
+    assert part in map(part_of, SOURCES)
     rules = FROM_THE_PACKAGE[part] | EVERYWHERE | {part}
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in files
-        for module, _ in imported(path)
-        if module.startswith("voxel_ext.") and not allowed(module.removeprefix("voxel_ext."), rules)
-    ]
-    assert wrong == []
+
+    def above(importer: str, module: str, at_load: bool) -> bool:
+        ours = importer == part and module.startswith("voxel_ext.")
+        return ours and not allowed(module.removeprefix("voxel_ext."), rules)
+
+    assert imports(above) == []
 
 
 @pytest.mark.parametrize("part", LIBRARIES)
 def test_lower_parts_load_few_libraries(part):
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in SOURCES
-        if part_of(path) == part
-        for module, at_load in imported(path)
-        if at_load and module.split(".")[0] not in {"voxel_ext", *LIBRARIES[part], *sys.stdlib_module_names}
-    ]
-    assert wrong == []
+    few = {"voxel_ext", *LIBRARIES[part], *sys.stdlib_module_names}
+    assert imports(lambda importer, module, load: load and importer == part and module.split(".")[0] not in few) == []
 
 
 def test_libraries_of_extras_are_imported_where_they_are_used():
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in SOURCES
-        for module, at_load in imported(path)
-        if at_load and module.split(".")[0] in OPTIONAL
-    ]
-    assert wrong == []
+    assert imports(lambda importer, module, load: load and module.split(".")[0] in OPTIONAL) == []
 
 
 def test_nothing_imports_bundles_scripts_benchmarks_or_tests():
     above = {"bundles", "scripts", "benchmarks", "tests"}
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in SOURCES
-        for module, _ in imported(path)
-        if module.split(".")[0] in above
-    ]
-    assert wrong == []
+    assert imports(lambda importer, module, load: module.split(".")[0] in above) == []
 
 
 def test_only_the_command_line_uses_sharing():
-    users = {"sharing", "cli", "commands", "workflow"}
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in SOURCES
-        for module, _ in imported(path)
-        if part_of(path) not in users and module.startswith(("voxel_ext.sharing", "voxel_ext.cli"))
-    ]
-    assert [line for line in wrong if "__main__" not in line] == []
+    users = {"sharing", "cli", "commands", "workflow", "__main__"}
+    commands = ("voxel_ext.sharing", "voxel_ext.cli")
+    assert imports(lambda importer, module, load: importer not in users and module.startswith(commands)) == []

@@ -18,15 +18,7 @@ from voxel_ext.handlers import load_weights
 
 DOCUMENT = ROOT / "bundles" / "README.md"
 OPTIC = "optic_lobe_segmentation"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder that is not the bundle's; it must stay empty."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="session")

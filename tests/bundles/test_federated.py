@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from bundle_commands import ROOT
+from consumer_bundles import SMALL
 from monai.bundle import ConfigWorkflow
 from monai.fl.client import MonaiAlgo, MonaiAlgoStats
 from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType
@@ -17,16 +18,7 @@ from monai.transforms import AsDiscreted, LoadImaged
 from optic_lobe_commands import BUNDLE
 
 CONFIGS = ROOT / "bundles" / BUNDLE / "configs"
-SMALL: dict[str, Any] = {"depth": 2, "start_channels": 2, "patch_size": [16] * 3, "patches_per_volume": 1}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder that is not the bundle's."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +32,8 @@ def data(tiny_dataset) -> tuple[Path, Path]:
 def client(app_root: Path, dataset: Path, **options: Any) -> MonaiAlgo:
     shutil.copytree(CONFIGS, app_root / BUNDLE / "configs")
     settings = {
-        "train_kwargs": SMALL | {"dataset_dir": str(dataset)},
-        "eval_kwargs": SMALL | {"dataset_dir": str(dataset)},
+        "train_kwargs": SMALL[BUNDLE] | {"dataset_dir": str(dataset)},
+        "eval_kwargs": SMALL[BUNDLE] | {"dataset_dir": str(dataset)},
     }
     algo = MonaiAlgo(bundle_root=BUNDLE, save_dict_key=None, **({"send_weight_diff": False} | settings | options))
     algo.initialize({ExtraItems.CLIENT_NAME: app_root.name, ExtraItems.APP_ROOT: str(app_root)})
@@ -104,7 +96,7 @@ def test_statistics_of_the_data(tmp_path, data):
         workflow_type="train",
         logging_file=False,
         dataset_dir=str(data[0]),
-        **SMALL,
+        **SMALL[BUNDLE],
     )
     load = LoadImaged(["image", "label"], ensure_channel_first=True, image_only=True)
     foreground = AsDiscreted("label", threshold=0.5)
