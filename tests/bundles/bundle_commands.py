@@ -71,16 +71,19 @@ def distributed_training(*overlays: str | Path, **settings: Any) -> list[str]:
 
 
 def train_on_two_processes(bundle: str, *overlays: str | Path, **settings: Any) -> None:
-    """Train as ``torchrun --nproc_per_node=2`` does, with the processes that it would start; both must succeed."""
+    """Train as ``torchrun --nproc_per_node=2`` does; both processes must succeed."""
+    for done in on_two_processes(distributed_training(*overlays, **settings), ROOT / "bundles" / bundle):
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def on_two_processes(command: list[str], folder: Path) -> list[subprocess.CompletedProcess[str]]:
+    """Do what ``torchrun --nproc_per_node=2 -m command`` does, with the processes that it would start."""
     # as torchrun does: the processes are clients of the store of the one that starts them
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-    command = distributed_training(*overlays, **settings)
-    folder = ROOT / "bundles" / bundle
     running = [Command(command, folder, common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
-    for done in together(running, timeout=300):
-        assert done.returncode == 0, done.stdout + done.stderr
+    return together(running, timeout=300)
 
 
 def network_settings(bundle: str, config: str, *left_out: str) -> dict[str, Any]:

@@ -1,20 +1,16 @@
 """Every command that the documents show runs as it stands there, in the order of the document."""
 
 import importlib.util
-import os
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import zarr
-from bundle_commands import ROOT
+from bundle_commands import ROOT, on_two_processes
 from documented_commands import Inputs, Shown, blocks, copy_bundles, shown_commands
-
-sys.path.insert(0, str(ROOT / "tests"))
-from forked_commands import Command, together
+from forked_commands import Command
 
 DOCUMENTS = ["README.md", "bundles/README.md"]
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("bundles/*/docs/README.md"))
@@ -97,10 +93,7 @@ def run(words: list[str], folder: Path, root: Path) -> None:
     shown = f"{shlex.join(words)}  (in {folder.relative_to(root)})"
     if words[0] == "torchrun":
         assert words[1:3] == ["--nproc_per_node=2", "-m"], shown
-        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        port["MASTER_PORT"] = str(20000 + os.getpid() % 20000)
-        ranks = [port | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-        done = together([Command(words[3:], folder, rank) for rank in ranks], 300)
+        done = on_two_processes(words[3:], folder)
     else:
         assert words[:2] == ["python", "-m"], shown
         done = [Command(words[2:], folder).wait(300)]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from voxel_ext.errors import CheckpointError
+from voxel_ext.handlers.storage_check import is_plain
 
 _MOST_STEPS = 2**53
 
@@ -101,7 +102,7 @@ def _optimizer_problem(optimizer: torch.optim.Optimizer, name: str) -> str:
 def _fits(key: Any, value: Any, parameter: torch.Tensor) -> bool:
     if not isinstance(value, torch.Tensor):
         return value is None or (isinstance(value, int | float) and (key != "step" or 0 <= value < _MOST_STEPS))
-    if value.layout != torch.strided or value.device.type == "meta" or value.is_complex() > parameter.is_complex():
+    if not is_plain(value, parameter):
         return False
     if key == "step" and not (value.shape == () and 0 <= float(value) < _MOST_STEPS):
         return False

@@ -72,6 +72,19 @@ def check_expansion(content: Any, path: Path) -> None:
             )
 
 
+def is_plain(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Tell whether a read tensor can stand for one of ours.
+
+    Args:
+        value: as read.
+        own: a parameter of the network.
+
+    Returns:
+        whether it is stored plainly, with values, and complex only where ``own`` is.
+    """
+    return value.layout == torch.strided and value.device.type != "meta" and value.is_complex() <= own.is_complex()
+
+
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value

@@ -16,7 +16,7 @@ import torch
 
 from voxel_ext.errors import CheckpointError, MissingDataError
 from voxel_ext.files import atomic_path
-from voxel_ext.handlers.storage_check import check_expansion, check_storages
+from voxel_ext.handlers.storage_check import check_expansion, check_storages, is_plain
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, so
     plain = unwrap(network)
     own = plain.state_dict()
     weights = {str(name): value for name, value in weights.items()}
-    kinds = [name for name, value in weights.items() if name in own and not _is_plain(value, own[name])]
+    kinds = [name for name, value in weights.items() if name in own and not is_plain(value, own[name])]
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
     shapes = [
@@ -130,11 +130,6 @@ def load_state(weights: Mapping[str, torch.Tensor], network: torch.nn.Module, so
             f"{wrong.layout}, on {wrong.device}; expected plain values that are {own[kinds[0]].dtype}"
         )
     plain.load_state_dict(weights)
-
-
-def _is_plain(value: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether a tensor can be copied into a network's own: stored plainly, with values, complex only where that is."""
-    return value.layout == torch.strided and value.device.type != "meta" and value.is_complex() <= own.is_complex()
 
 
 def load_trunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
